@@ -51,13 +51,17 @@ type Build struct {
 	// Main are the main packages to build, as directories relative to the component ("./cmd/app"); default: all that are found.
 	Main []string `yaml:"main" json:"main,omitempty"`
 	// Entrypoint is the binary that the image runs; needed only when several are built and none has the component's name.
-	Entrypoint string   `yaml:"entrypoint" json:"entrypoint,omitempty"`
-	Args       []string `yaml:"args" json:"args,omitempty"`
-	Platforms  []string `yaml:"platforms" json:"platforms"`
-	Tags       []string `yaml:"tags" json:"tags,omitempty"`
+	Entrypoint string `yaml:"entrypoint" json:"entrypoint,omitempty"`
+	// Args are the entrypoint's default arguments.
+	Args []string `yaml:"args" json:"args,omitempty"`
+	// Platforms are os/arch[/variant]: linux/amd64, linux/arm64, linux/arm/v7.
+	Platforms []string `yaml:"platforms" json:"platforms"`
+	// Tags are Go build tags.
+	Tags []string `yaml:"tags" json:"tags,omitempty"`
 	// Ldflags are appended to Slipway's own (-s -w); {{.Version}}, {{.Commit}} and {{.Date}} are replaced.
-	Ldflags []string          `yaml:"ldflags" json:"ldflags,omitempty"`
-	Env     map[string]string `yaml:"env" json:"env,omitempty"`
+	Ldflags []string `yaml:"ldflags" json:"ldflags,omitempty"`
+	// Env is added to the environment of the image's process.
+	Env map[string]string `yaml:"env" json:"env,omitempty"`
 	// User is the numeric uid[:gid] of the image's process; never 0.
 	User   string            `yaml:"user" json:"user"`
 	Ports  []int             `yaml:"ports" json:"ports,omitempty"`
@@ -145,9 +149,3 @@ func Default() Config {
 		Verify: Verify{Require: []string{"spdx", "cyclonedx", "scan", "test", "provenance"}},
 	}
 }
-
-// Duration is a time.Duration that is written as 90s, 10m, 36h or 7d.
-type Duration time.Duration
-
-// Date is a day in UTC, written 2027-01-31.
-type Date struct{ time.Time }
