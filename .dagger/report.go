@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"dagger/slipway/internal/dagger"
+)
+
+// What a stage found, also when it failed: the verdict, a summary, and files in the formats that other tools read.
+type Report struct {
+	// The stage's name.
+	Stage string
+	// pass, fail, inconclusive or skipped.
+	Verdict string
+	// One line for people.
+	Summary string
+	// result.json and the files beside it (SARIF, JUnit, SPDX, ...).
+	Files *dagger.Directory
+	// +private
+	Details string
+	// +private
+	Outputs string
+}
+
+// The exit codes of a stage program; see stages/internal/result.
+const (
+	exitPass  = 0
+	exitFail  = 1
+	exitWorld = 3
+)
+
+// stageResult is the part of result.json that this layer reads.
+type stageResult struct {
+	Verdict  string `json:"verdict"`
+	Summary  string `json:"summary"`
+	Reason   string `json:"reason"`
+	Error    string `json:"error"`
+	Findings []struct {
+		ID       string `json:"id"`
+		Severity string `json:"severity"`
+		Message  string `json:"message"`
+		Location string `json:"location"`
+		Fix      string `json:"fix"`
+		Status   string `json:"status"`
+	} `json:"findings"`
+	Outputs map[string]string `json:"outputs"`
+}
+
+// Print the summary when the verdict passes, fail with the findings when it does not.
+func (r *Report) Gate() (string, error) {
+	if r.ok() {
+		return fmt.Sprintf("%s: %s: %s", r.Stage, r.Verdict, r.Summary), nil
+	}
+	return "", errors.New(r.text())
+}
+
+// The stage's result.json.
+func (r *Report) Json(ctx context.Context) (string, error) {
+	return r.Files.File("result.json").Contents(ctx)
+}
+
+func (r *Report) ok() bool { return r.Verdict == "pass" || r.Verdict == "skipped" }
+
+func (r *Report) text() string {
+	s := fmt.Sprintf("%s: %s: %s", r.Stage, r.Verdict, r.Summary)
+	if r.Details != "" {
+		s += "\n" + r.Details
+	}
+	return s
+}
+
+// output is a named value that the stage hands to the next ones.
+func (r *Report) output(name string) (string, error) {
+	var m map[string]string
+	if err := json.Unmarshal([]byte(r.Outputs), &m); err != nil {
+		return "", fmt.Errorf("%s: reading outputs: %w", r.Stage, err)
+	}
+	if m[name] == "" {
+		return "", fmt.Errorf("%s: result.json has no output %q", r.Stage, name)
+	}
+	return m[name], nil
+}
+
+// stageError is wrong input or a failing world: the stage could not decide. Its report goes with it.
+type stageError struct {
+	report *Report
+	text   string
+}
+
+func (e *stageError) Error() string { return e.text }
+
+// run executes a stage program and reads its result. A failing verdict is a report, not an error; wrong input and a failing world are
+// errors.
+func run(ctx context.Context, stage string, ctr *dagger.Container, args []string) (*Report, error) {
+	args = append(args, "-out", "/out")
+	exec := func(c *dagger.Container) (*dagger.Container, int, error) {
+		c = c.WithExec(args, dagger.ContainerWithExecOpts{Expect: dagger.ReturnTypeAny})
+		code, err := c.ExitCode(ctx)
+		return c, code, err
+	}
+	done, code, err := exec(ctr)
+	if err == nil && code == exitWorld {
+		// The engine remembers executions, also those that the network failed. Ask once more, so that it is not an old failure
+		// that is reported.
+		done, code, err = exec(fresh(ctr))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", stage, err)
+	}
+	said, err := done.Stderr(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: exit code %d: %w", stage, code, err)
+	}
+	said = strings.TrimSpace(said)
+	files := done.Directory("/out")
+	data, err := files.File("result.json").Contents(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: ended with exit code %d and no result: %s", stage, code, said)
+	}
+	var res stageResult
+	if err := json.Unmarshal([]byte(data), &res); err != nil {
+		return nil, fmt.Errorf("%s: reading result.json: %w", stage, err)
+	}
+	out, err := json.Marshal(res.Outputs)
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{Stage: stage, Verdict: res.Verdict, Summary: res.Summary, Files: files, Details: details(res), Outputs: string(out)}
+	if code != exitPass && code != exitFail {
+		if said == "" {
+			said = fmt.Sprintf("%s: ended with exit code %d: %s", stage, code, res.Error)
+		}
+		return nil, &stageError{report: r, text: said}
+	}
+	if r.ok() != (code == exitPass) {
+		return nil, fmt.Errorf("%s: exit code %d contradicts the verdict %q", stage, code, res.Verdict)
+	}
+	return r, nil
+}
+
+// maxDetails bounds what is printed to a terminal; the files hold everything.
+const maxDetails = 20
+
+func details(res stageResult) string {
+	var b strings.Builder
+	n := 0
+	for _, f := range res.Findings {
+		if f.Status != "" {
+			continue
+		}
+		if n++; n > maxDetails {
+			continue
+		}
+		fmt.Fprintf(&b, "  %-8s %s", f.Severity, f.ID)
+		if f.Location != "" {
+			fmt.Fprintf(&b, "  %s", f.Location)
+		}
+		fmt.Fprintf(&b, "\n           %s\n", f.Message)
+		if f.Fix != "" {
+			fmt.Fprintf(&b, "           fix: %s\n", f.Fix)
+		}
+	}
+	if n > maxDetails {
+		fmt.Fprintf(&b, "  ... and %d more: see result.json\n", n-maxDetails)
+	}
+	return strings.TrimRight(b.String(), "\n")
+}

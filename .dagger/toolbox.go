@@ -1,0 +1,82 @@
+package main
+
+import (
+	"slices"
+
+	"dagger/slipway/internal/dagger"
+)
+
+// The stage programs by what they cost to compile: somebody who only lints does not wait for the scanners.
+var (
+	lightPrograms = []string{"plan/cmd/plan", "lint/cmd/lint", "test/cmd/gotest", "build/cmd/gobuild", "image/cmd/image",
+		"smoke/cmd/smoke", "report/cmd/report"}
+	heavyPrograms = []string{"sbom/cmd/sbom", "vulndb/cmd/vulndb", "scan/cmd/scan", "attest/cmd/attest", "sign/cmd/sign",
+		"publish/cmd/publish", "verify/cmd/verify", "promote/cmd/record", "promote/cmd/promote"}
+)
+
+// The image with all stage programs, to pull instead of compiling: see the constructor's "toolbox".
+func (s *Slipway) Toolbox() *dagger.Container {
+	ctr := dag.Container()
+	for _, p := range slices.Concat(lightPrograms, heavyPrograms) {
+		name := base(p)
+		ctr = ctr.WithFile(programPath(name), s.programFile(name))
+	}
+	return ctr.WithDefaultArgs([]string{})
+}
+
+func programPath(name string) string { return "/usr/local/bin/" + name }
+
+func base(p string) string { return p[lastSlash(p)+1:] }
+
+func lastSlash(p string) int {
+	for i := len(p) - 1; i >= 0; i-- {
+		if p[i] == '/' {
+			return i
+		}
+	}
+	return -1
+}
+
+// programFile is one compiled stage program.
+func (s *Slipway) programFile(name string) *dagger.File {
+	if s.ToolboxImage != nil {
+		return s.ToolboxImage.File(programPath(name))
+	}
+	group := lightPrograms
+	if slices.ContainsFunc(heavyPrograms, func(p string) bool { return base(p) == name }) {
+		group = heavyPrograms
+	}
+	return s.compile(group).File("/out/" + name)
+}
+
+// compile builds programs in one go command, so that what they share is compiled once.
+func (s *Slipway) compile(programs []string) *dagger.Container {
+	args := []string{"go", "build", "-trimpath", "-ldflags", "-s -w -buildid=", "-o", "/out/"}
+	for _, p := range programs {
+		args = append(args, "./stages/"+p)
+	}
+	return s.goContainer("toolbox").
+		WithEnvVariable("CGO_ENABLED", "0").
+		WithMountedDirectory("/slipway", s.ToolboxSource).
+		WithWorkdir("/slipway").
+		WithExec([]string{"mkdir", "-p", "/out"}).
+		WithExec(args)
+}
+
+// program is a container with nothing in it but one stage program: no shell, no other tool, no network unless something is bound.
+func (s *Slipway) program(name string) *dagger.Container {
+	return dag.Container().
+		WithFile(programPath(name), s.programFile(name)).
+		WithMountedTemp("/tmp")
+}
+
+// goContainer has the Go toolchain and caches of its own for each trust: what a project's tests wrote never reaches a release.
+func (s *Slipway) goContainer(trust string) *dagger.Container {
+	volume := func(kind string) *dagger.CacheVolume {
+		return dag.CacheVolume("slipway-" + s.CacheNamespace + "-" + trust + "-go-" + kind)
+	}
+	return dag.Container().
+		From(s.GoImage).
+		WithMountedCache("/go/pkg/mod", volume("mod")).
+		WithMountedCache("/root/.cache/go-build", volume("build"))
+}
