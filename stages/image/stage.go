@@ -66,6 +66,9 @@ func Run(ctx context.Context, in Inputs) (*result.Result, error) {
 	if err := os.WriteFile(filepath.Join(in.Out, FileName), append(b, '\n'), 0o644); err != nil {
 		return nil, err
 	}
+	if err := Archive(filepath.Join(in.Out, LayoutDir), filepath.Join(in.Out, ArchiveName)); err != nil {
+		return nil, err
+	}
 	return report(img, o), nil
 }
 
@@ -82,6 +85,7 @@ func report(img *Image, o Options) *result.Result {
 		Files: []result.File{
 			{Path: FileName, MediaType: "application/json"},
 			{Path: LayoutDir + "/index.json", MediaType: "application/vnd.oci.image.index.v1+json"},
+			{Path: ArchiveName, MediaType: "application/x-tar"},
 		},
 	}
 	if o.Zoneinfo == "" {
