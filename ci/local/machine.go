@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// machine is the cache folder and what runs out of it.
+type machine struct {
+	root   string // the cache folder
+	source string // this program's source, where the engine's go.mod is
+	log    *progress
+}
+
+func newMachine(stderr io.Writer) (*machine, error) {
+	root := os.Getenv("SLIPWAY_CACHE")
+	if root == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			return nil, usagef("no cache folder: set SLIPWAY_CACHE: %w", err)
+		}
+		root = filepath.Join(dir, "slipway")
+	}
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	source := os.Getenv("SLIPWAY_LOCAL_SOURCE")
+	if source == "" {
+		return nil, usagef("start it with ci/local/run")
+	}
+	// A socket's path has to fit into 108 bytes.
+	if len(filepath.Join(root, "run", "engine.sock")) > 100 {
+		return nil, usagef("the path of the cache folder is too long for a socket: %s: set SLIPWAY_CACHE to a shorter one", root)
+	}
+	for _, dir := range []string{"bin", "cni", "images", "registry", "engine", "run", "log"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			return nil, usagef("creating the cache folder: %w: set SLIPWAY_CACHE to a folder of yours", err)
+		}
+	}
+	return &machine{root: root, source: source, log: &progress{w: stderr, began: time.Now()}}, nil
+}
+
+func (m *machine) path(elem ...string) string {
+	return filepath.Join(append([]string{m.root}, elem...)...)
+}
+
+func (m *machine) socket() string { return "unix://" + m.path("run", "engine.sock") }
+
+// up makes what is missing and starts what does not run. Whatever an interrupted up left is redone: each part has a mark that is
+// written last.
+func (m *machine) up(ctx context.Context, registryOnly bool) error {
+	unlock, err := m.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	reg, err := m.ensureRegistry(ctx)
+	if err != nil {
+		return fmt.Errorf("starting the registry: %w", err)
+	}
+	if registryOnly {
+		return nil
+	}
+	return m.ensureEngine(ctx, reg)
+}
+
+// lock lets one up or down work at a time; a second one waits.
+func (m *machine) lock(ctx context.Context) (unlock func(), err error) {
+	f, err := os.OpenFile(m.path("run", "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for said := false; ; {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			f.Close()
+			return nil, fmt.Errorf("locking %s: %w", f.Name(), err)
+		}
+		if !said {
+			m.log.say("another up or down is at work: waiting for it")
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// exec runs a command in place of this program, so that its signals and exit code are the command's own.
+func (m *machine) exec(ctx context.Context, registryOnly bool, args []string) error {
+	if err := m.up(ctx, registryOnly); err != nil {
+		return err
+	}
+	reg, err := m.readProcess("registry")
+	if err != nil {
+		return err
+	}
+	env := append(os.Environ(), "SLIPWAY_REGISTRY="+reg.Address)
+	if !registryOnly {
+		env = append(env, "PATH="+m.path("bin")+":"+os.Getenv("PATH"), "_EXPERIMENTAL_DAGGER_RUNNER_HOST="+m.socket(),
+			"DAGGER_NO_NAG=1", "DO_NOT_TRACK=1")
+		if err := os.Setenv("PATH", m.path("bin")+":"+os.Getenv("PATH")); err != nil {
+			return err
+		}
+	}
+	bin, err := exec.LookPath(args[0])
+	if err != nil {
+		return usageError{err}
+	}
+	return fmt.Errorf("running %s: %w", bin, syscall.Exec(bin, args, env))
+}
+
+// state is what status prints.
+type state struct {
+	Cache    string   `json:"cache"`
+	Engine   *process `json:"engine"`
+	Registry *process `json:"registry"`
+	Images   []string `json:"images"`
+}
+
+func (m *machine) status(w io.Writer, asJSON bool) error {
+	s := state{Cache: m.root}
+	if p, err := m.readProcess("engine"); err == nil && p.alive() {
+		s.Engine = p
+	}
+	if p, err := m.readProcess("registry"); err == nil && p.alive() {
+		s.Registry = p
+	}
+	for _, img := range baseImages {
+		if _, err := os.Stat(m.path("images", img.name+".done")); err == nil {
+			s.Images = append(s.Images, img.tags...)
+		}
+	}
+	slices.Sort(s.Images)
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(s)
+	}
+	show := func(name string, p *process) {
+		if p == nil {
+			fmt.Fprintf(w, "%-9s not running\n", name)
+			return
+		}
+		fmt.Fprintf(w, "%-9s %s (process %d)\n", name, p.Address, p.PID)
+	}
+	fmt.Fprintf(w, "%-9s %s\n", "cache", m.root)
+	show("engine", s.Engine)
+	show("registry", s.Registry)
+	for _, i := range s.Images {
+		fmt.Fprintf(w, "%-9s docker.io/%s\n", "image", i)
+	}
+	return nil
+}
+
+func (m *machine) logs(w io.Writer, name string) error {
+	if name == "" {
+		name = "engine"
+	}
+	if name != "engine" && name != "registry" {
+		return usagef("logs: unknown log %q: use engine or registry", name)
+	}
+	data, err := os.ReadFile(m.path("log", name+".log"))
+	if err != nil {
+		return usagef("logs: nothing was logged yet: %w", err)
+	}
+	const tail = 64 << 10
+	_, err = w.Write(data[max(0, len(data)-tail):])
+	return err
+}
+
+func (m *machine) down(ctx context.Context, purge bool) error {
+	unlock, err := m.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, name := range []string{"engine", "registry"} {
+		if err := m.stop(name); err != nil {
+			return fmt.Errorf("stopping the %s: %w", name, err)
+		}
+	}
+	if purge {
+		return os.RemoveAll(m.root)
+	}
+	return nil
+}
+
+// answers reports whether something accepts connections there.
+func answers(network, address string) bool {
+	c, err := net.DialTimeout(network, address, time.Second)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+// serves reports whether a registry answers there.
+func serves(address string) bool {
+	c := http.Client{Timeout: 2 * time.Second}
+	res, err := c.Get("http://" + address + "/v2/")
+	if err != nil {
+		return false
+	}
+	res.Body.Close()
+	return res.StatusCode == http.StatusOK
+}

@@ -1,0 +1,86 @@
+// Command local gives a bare machine a Dagger engine without Docker: it builds the engine from Go modules, makes base images from
+// Debian packages, and serves them from a registry of its own. Everything lies in one cache folder.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+const usage = `usage: ci/local/run COMMAND
+
+  up [--registry-only]                 build what is missing and start the engine and the registry; a no-op when they run
+  exec [--registry-only] -- CMD ARGS   up, then run CMD with dagger on the PATH and SLIPWAY_REGISTRY set
+  status [--json]                      what runs, and where
+  logs [engine|registry]               the last lines of a log
+  down [--purge]                       stop both; --purge also deletes the cache folder
+
+SLIPWAY_CACHE names the cache folder; the default is slipway in the user's cache folder.
+`
+
+// usageError is the caller's to mend: exit code 2.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "ci/local:", err)
+		if _, ok := errors.AsType[usageError](err); ok {
+			os.Exit(2)
+		}
+		os.Exit(3)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return usagef("a command is missing")
+	}
+	m, err := newMachine(stderr)
+	if err != nil {
+		return err
+	}
+	fs := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	registryOnly := fs.Bool("registry-only", false, "")
+	asJSON := fs.Bool("json", false, "")
+	purge := fs.Bool("purge", false, "")
+	addr := fs.String("addr", "", "")
+	if args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		fmt.Fprint(stdout, usage)
+		return nil
+	}
+	if err := fs.Parse(args[1:]); err != nil {
+		fmt.Fprint(stderr, usage)
+		return usageError{err}
+	}
+	switch args[0] {
+	case "up":
+		return m.up(ctx, *registryOnly)
+	case "exec":
+		if fs.NArg() == 0 {
+			return usagef("exec: a command is missing: exec -- dagger version")
+		}
+		return m.exec(ctx, *registryOnly, fs.Args())
+	case "status":
+		return m.status(stdout, *asJSON)
+	case "logs":
+		return m.logs(stdout, fs.Arg(0))
+	case "down":
+		return m.down(ctx, *purge)
+	case "serve-registry": // what up starts in the background
+		return serveRegistry(ctx, *addr, m.path("registry"))
+	}
+	fmt.Fprint(stderr, usage)
+	return usagef("unknown command %q", args[0])
+}

@@ -1,0 +1,65 @@
+package statement
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/slipwayhq/slipway/stages/internal/result"
+)
+
+func TestAbout(t *testing.T) {
+	s, err := New([]result.Resource{{Name: "app", Digest: map[string]string{"sha256": "ab"}}}, Test, map[string]string{"result": "PASSED"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for digest, want := range map[string]bool{"sha256:ab": true, "sha256:cd": false, "sha512:ab": false, "ab": false, "sha256:": false, "": false} {
+		if got := s.About(digest); got != want {
+			t.Errorf("About(%q) = %v, want %v", digest, got, want)
+		}
+	}
+}
+
+func TestParse(t *testing.T) {
+	const good = `{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":{"sha256":"ab"}}],"predicateType":"x://y","predicate":{}}`
+	if _, err := Parse([]byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string]string{
+		"not JSON":          "{",
+		"other type":        strings.Replace(good, "Statement/v1", "Statement/v9", 1),
+		"no predicate type": strings.Replace(good, "x://y", "", 1),
+		"no subject":        strings.Replace(good, `{"name":"a","digest":{"sha256":"ab"}}`, "", 1),
+		"no digest":         strings.Replace(good, `"sha256":"ab"`, "", 1),
+		"no predicate":      strings.Replace(good, `,"predicate":{}`, "", 1),
+	} {
+		if _, err := Parse([]byte(data)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestPredicateType(t *testing.T) {
+	if got, err := PredicateType("scan"); err != nil || got != Scan {
+		t.Errorf("scan = %q, %v", got, err)
+	}
+	if got, err := PredicateType("https://example.com/x"); err != nil || got != "https://example.com/x" {
+		t.Errorf("URI = %q, %v", got, err)
+	}
+	if _, err := PredicateType("scann"); !result.IsInput(err) {
+		t.Errorf("unknown name: error = %v, want an input error", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":{"sha256":"ab"}}],"predicateType":"x","predicate":{}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := Parse(data)
+		if err != nil {
+			return
+		}
+		if len(s.Subject) == 0 || s.PredicateType == "" {
+			t.Errorf("accepted %q", data)
+		}
+		s.About("sha256:ab")
+	})
+}
