@@ -1,0 +1,371 @@
+// Package verify decides whether a released image may go on: its signature, and each required piece of evidence about it.
+package verify
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	cosignoci "github.com/sigstore/cosign/v2/pkg/oci"
+	ociremote "github.com/sigstore/cosign/v2/pkg/oci/remote"
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/sigstore/sigstore/pkg/signature/dsse"
+	"github.com/sigstore/sigstore/pkg/signature/payload"
+
+	"github.com/slipwayhq/slipway/stages/internal/keyring"
+	"github.com/slipwayhq/slipway/stages/internal/oci"
+	"github.com/slipwayhq/slipway/stages/internal/result"
+	"github.com/slipwayhq/slipway/stages/internal/statement"
+)
+
+// FileName is the stage's record of what it looked at: Verification as JSON.
+const FileName = "verification.json"
+
+// clockSkew is how far in the future a statement's time may lie.
+const clockSkew = 10 * time.Minute
+
+// Policy is what a release has to bring.
+type Policy struct {
+	// Require are predicate types or their short names.
+	Require []string `json:"require"`
+	// MaxAge is how old a scan may be; 0 asks for none.
+	MaxAge time.Duration `json:"maxAge"`
+}
+
+// Inputs are the stage's.
+type Inputs struct {
+	Reference string
+	// PublicKey is a PEM file or a key management service's URI.
+	PublicKey string
+	Policy    Policy
+	Now       time.Time
+	Client    *oci.Client
+	Out       string
+}
+
+// Verification is what was looked at.
+type Verification struct {
+	Reference string     `json:"reference"`
+	Digest    string     `json:"digest"`
+	Time      string     `json:"time"`
+	Policy    Policy     `json:"policy"`
+	Evidence  []Evidence `json:"evidence"`
+}
+
+// Evidence is a signature or an attestation, and whether it holds.
+type Evidence struct {
+	// Type is "signature" or a predicate type.
+	Type   string `json:"type"`
+	Digest string `json:"digest"`
+	// Signer is the public key's SHA-256 when the signature holds under it.
+	Signer string `json:"signer,omitempty"`
+	OK     bool   `json:"ok"`
+	// Problem says why it does not count.
+	Problem string `json:"problem,omitempty"`
+	Verdict string `json:"verdict,omitempty"`
+	Time    string `json:"time,omitempty"`
+}
+
+// Run verifies. A missing or wrong piece is a finding and a failing verdict; only what keeps it from looking is an error.
+func Run(ctx context.Context, in Inputs) (*result.Result, error) {
+	verifier, err := keyring.Verifier(ctx, in.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	required := make([]string, 0, len(in.Policy.Require))
+	for _, r := range in.Policy.Require {
+		t, err := statement.PredicateType(r)
+		if err != nil {
+			return nil, err
+		}
+		required = append(required, t)
+	}
+	ref, err := in.Client.Reference(in.Reference)
+	if err != nil {
+		return nil, err
+	}
+	digest, ok, err := in.Client.Digest(ctx, ref)
+	if err != nil {
+		return nil, fmt.Errorf("looking up %s: %w", ref, err)
+	}
+	if !ok {
+		return nil, result.Inputf("%s: not found in registry %s", ref, ref.Context().RegistryStr())
+	}
+	image := ref.Context().Digest(digest.String())
+	v := &verifying{in: in, verifier: verifier, image: image, signer: fingerprint(verifier), record: Verification{
+		Reference: image.String(), Digest: digest.String(), Time: in.Now.UTC().Format(time.RFC3339), Policy: in.Policy}}
+	if err := v.content(ctx); err != nil {
+		return nil, err
+	}
+	entity, err := ociremote.SignedEntity(image, ociremote.WithRemoteOptions(in.Client.Options(ctx)...))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", image, oci.Explain(err, ref))
+	}
+	if err := v.signatures(entity); err != nil {
+		return nil, err
+	}
+	if err := v.attestations(entity, required); err != nil {
+		return nil, err
+	}
+	data, err := json.MarshalIndent(v.record, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(in.Out, FileName), append(data, '\n'), 0o644); err != nil { //nolint:gosec // evidence is for everybody
+		return nil, err
+	}
+	return v.result(len(required)), nil
+}
+
+// verifying is one run.
+type verifying struct {
+	in       Inputs
+	verifier signature.Verifier
+	signer   string
+	image    name.Digest
+	record   Verification
+	findings []result.Finding
+}
+
+func (v *verifying) result(required int) *result.Result {
+	r := &result.Result{
+		Verdict:  result.Pass,
+		Summary:  fmt.Sprintf("%s: signature and %d of %d required pieces of evidence hold", v.image.DigestStr(), required, required),
+		Findings: v.findings,
+		Outputs:  map[string]string{"reference": v.image.String(), "digest": v.image.DigestStr()},
+		Files:    []result.File{{Path: FileName, MediaType: "application/json"}},
+	}
+	if len(v.findings) > 0 {
+		var ids []string
+		for _, f := range v.findings {
+			ids = append(ids, f.ID)
+		}
+		r.Verdict = result.Fail
+		r.Summary = fmt.Sprintf("%s: %s", v.image.DigestStr(), strings.Join(ids, ", "))
+	}
+	return r
+}
+
+func (v *verifying) fail(id, fix, format string, args ...any) {
+	v.findings = append(v.findings, result.Finding{ID: id, Severity: result.Critical, Location: v.image.String(),
+		Message: fmt.Sprintf(format, args...), Fix: fix})
+}
+
+// content checks that the registry has everything that the image lists.
+func (v *verifying) content(ctx context.Context) error {
+	desc, err := remote.Get(v.image, v.in.Client.Options(ctx)...)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", v.image, oci.Explain(err, v.image))
+	}
+	if !desc.MediaType.IsIndex() {
+		return nil
+	}
+	idx, err := desc.ImageIndex()
+	if err != nil {
+		return err
+	}
+	manifest, err := idx.IndexManifest()
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", v.image, err)
+	}
+	for _, m := range manifest.Manifests {
+		ref := v.image.Context().Digest(m.Digest.String())
+		if _, err := remote.Get(ref, v.in.Client.Options(ctx)...); oci.NotFound(err) {
+			v.fail("incomplete-image", "publish or promote it again", "the registry lacks the manifest %s that the image lists", m.Digest)
+		} else if err != nil {
+			return fmt.Errorf("reading %s: %w", ref, oci.Explain(err, ref))
+		}
+	}
+	return nil
+}
+
+func (v *verifying) signatures(entity cosignoci.SignedEntity) error {
+	sigs, err := entity.Signatures()
+	if err != nil {
+		return fmt.Errorf("reading signatures: %w", err)
+	}
+	all, err := sigs.Get()
+	if err != nil {
+		return fmt.Errorf("reading signatures: %w", err)
+	}
+	good := false
+	for _, s := range all {
+		e := v.signatureEvidence(s)
+		good = good || e.OK
+		v.record.Evidence = append(v.record.Evidence, e)
+	}
+	switch {
+	case good:
+	case len(all) == 0:
+		v.fail("missing-signature", "sign and publish it", "the image has no signature")
+	default:
+		v.fail("wrong-signature", "sign it with the key that is trusted here, or trust the key that signed it",
+			"none of the image's %d signatures holds: %s", len(all), v.record.Evidence[0].Problem)
+	}
+	return nil
+}
+
+func (v *verifying) signatureEvidence(s cosignoci.Signature) Evidence {
+	e := Evidence{Type: "signature"}
+	problem := func(format string, args ...any) Evidence {
+		e.Problem = fmt.Sprintf(format, args...)
+		return e
+	}
+	if d, err := s.Digest(); err == nil {
+		e.Digest = d.String()
+	}
+	text, err := s.Payload()
+	if err != nil {
+		return problem("its payload cannot be read: %v", err)
+	}
+	encoded, err := s.Base64Signature()
+	if err != nil {
+		return problem("it cannot be read: %v", err)
+	}
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return problem("it is not base64")
+	}
+	if err := v.verifier.VerifySignature(bytes.NewReader(raw), bytes.NewReader(text)); err != nil {
+		return problem("it was made by another key")
+	}
+	e.Signer = v.signer
+	var claim payload.SimpleContainerImage
+	if err := json.Unmarshal(text, &claim); err != nil {
+		return problem("its payload is not a simple signing document")
+	}
+	if got := claim.Critical.Image.DockerManifestDigest; got != v.image.DigestStr() {
+		return problem("it is for %s", got)
+	}
+	e.OK = true
+	return e
+}
+
+// attestations looks at every attestation, and then for each required type whether one holds.
+func (v *verifying) attestations(entity cosignoci.SignedEntity, required []string) error {
+	atts, err := entity.Attestations()
+	if err != nil {
+		return fmt.Errorf("reading attestations: %w", err)
+	}
+	all, err := atts.Get()
+	if err != nil {
+		return fmt.Errorf("reading attestations: %w", err)
+	}
+	byType := map[string][]Evidence{}
+	for _, a := range all {
+		e := v.attestationEvidence(a)
+		byType[e.Type] = append(byType[e.Type], e)
+		v.record.Evidence = append(v.record.Evidence, e)
+	}
+	for _, t := range required {
+		found := byType[t]
+		if slices.ContainsFunc(found, func(e Evidence) bool { return e.OK }) {
+			continue
+		}
+		short := statement.ShortName(t)
+		if len(found) == 0 {
+			v.fail("missing-"+short, "run the pipeline again, and publish what it signed", "the image has no %s attestation (%s)", short, t)
+			continue
+		}
+		var problems []string
+		for _, e := range found {
+			if !slices.Contains(problems, e.Problem) {
+				problems = append(problems, e.Problem)
+			}
+		}
+		v.fail("wrong-"+short, "run the pipeline again, and publish what it signed",
+			"none of the image's %d %s attestations counts: %s", len(found), short, strings.Join(problems, "; "))
+	}
+	return nil
+}
+
+func (v *verifying) attestationEvidence(a cosignoci.Signature) Evidence {
+	e := Evidence{Type: "unreadable"}
+	if d, err := a.Digest(); err == nil {
+		e.Digest = d.String()
+	}
+	problem := func(format string, args ...any) Evidence {
+		e.Problem = fmt.Sprintf(format, args...)
+		return e
+	}
+	envelope, err := a.Payload()
+	if err != nil {
+		return problem("it cannot be read: %v", err)
+	}
+	s, err := openEnvelope(envelope)
+	if err != nil {
+		return problem("%v", err)
+	}
+	e.Type = s.PredicateType
+	if err := dsse.WrapVerifier(v.verifier).VerifySignature(bytes.NewReader(envelope), nil); err != nil {
+		return problem("it was signed by another key, or changed")
+	}
+	e.Signer = v.signer
+	if !s.About(v.image.DigestStr()) {
+		return problem("it is about another digest")
+	}
+	if p := v.judge(s, &e); p != "" {
+		return problem("%s", p)
+	}
+	e.OK = true
+	return e
+}
+
+// openEnvelope takes the statement out of a DSSE envelope, whoever signed it.
+func openEnvelope(data []byte) (*statement.Statement, error) {
+	var envelope struct {
+		PayloadType string `json:"payloadType"`
+		Payload     []byte `json:"payload"`
+	}
+	if err := json.Unmarshal(data, &envelope); err != nil {
+		return nil, fmt.Errorf("it is not a DSSE envelope: %w", err)
+	}
+	return statement.Parse(envelope.Payload)
+}
+
+// judge looks at the verdict and the time inside a statement, and returns what is wrong.
+func (v *verifying) judge(s *statement.Statement, e *Evidence) string {
+	if s.PredicateType != statement.Scan && s.PredicateType != statement.Test {
+		return ""
+	}
+	var p struct {
+		Result  string             `json:"result"`
+		Slipway *statement.Verdict `json:"slipway"`
+	}
+	if err := json.Unmarshal(s.Predicate, &p); err != nil {
+		return "its predicate cannot be read"
+	}
+	if s.PredicateType == statement.Test && p.Result != "PASSED" {
+		e.Verdict = p.Result
+		return fmt.Sprintf("its result is %q, not PASSED", p.Result)
+	}
+	if p.Slipway == nil {
+		return "it holds no verdict"
+	}
+	e.Verdict, e.Time = string(p.Slipway.Verdict), p.Slipway.Time
+	if p.Slipway.Verdict != result.Pass {
+		return fmt.Sprintf("its verdict is %q: %s", p.Slipway.Verdict, p.Slipway.Summary)
+	}
+	if s.PredicateType != statement.Scan {
+		return ""
+	}
+	at, err := time.Parse(time.RFC3339, p.Slipway.Time)
+	switch {
+	case err != nil:
+		return "its time cannot be read"
+	case at.After(v.in.Now.Add(clockSkew)):
+		return fmt.Sprintf("its time %s lies in the future", p.Slipway.Time)
+	case v.in.Policy.MaxAge > 0 && v.in.Now.Sub(at) > v.in.Policy.MaxAge:
+		return fmt.Sprintf("it is %s old (limit %s)", v.in.Now.Sub(at).Round(time.Minute), v.in.Policy.MaxAge)
+	}
+	return ""
+}
