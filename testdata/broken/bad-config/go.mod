@@ -1,0 +1,3 @@
+module example.com/bad-config
+
+go 1.25.0

@@ -1,0 +1,6 @@
+module example.com/bad
+
+go 1.25.0
+
+require (
+	github.com/google/uuid
