@@ -54,13 +54,16 @@ func keepNamed(list []Component, named []string) error {
 		c := &list[i]
 		var keep []Main
 		for _, m := range c.Mains {
+			kept := false
 			for _, n := range named {
+				// The same directory may be named twice, with and without ./
 				if path.Clean(n) == path.Clean(m.Dir) {
-					used[n] = true
-					keep = append(keep, m)
-					c.Why = append(c.Why, fmt.Sprintf("%s is built because build.main names it", m.Dir))
-					break
+					used[n], kept = true, true
 				}
+			}
+			if kept {
+				keep = append(keep, m)
+				c.Why = append(c.Why, fmt.Sprintf("%s is built because build.main names it", m.Dir))
 			}
 		}
 		c.Mains = keep
