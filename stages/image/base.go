@@ -83,7 +83,7 @@ func zoneFiles(name string) ([]file, error) {
 	if len(z.File) > maxZones {
 		return nil, fmt.Errorf("more than %d entries", maxZones)
 	}
-	files, dirs, total := []file{dir(zoneDir)}, map[string]bool{".": true}, 0
+	files, dirs, seen, total := []file{dir(zoneDir)}, map[string]bool{".": true}, map[string]bool{}, 0
 	for _, zf := range z.File {
 		n := zf.Name
 		if strings.HasSuffix(n, "/") {
@@ -99,6 +99,10 @@ func zoneFiles(name string) ([]file, error) {
 		if total += len(data); total > maxAllZones {
 			return nil, fmt.Errorf("more than %d bytes", maxAllZones)
 		}
+		if seen[n] {
+			return nil, fmt.Errorf("entry %q is there twice", n)
+		}
+		seen[n] = true
 		for d := path.Dir(n); !dirs[d]; d = path.Dir(d) {
 			dirs[d] = true
 			files = append(files, dir(path.Join(zoneDir, d)))
@@ -107,6 +111,11 @@ func zoneFiles(name string) ([]file, error) {
 	}
 	if len(files) == 1 {
 		return nil, errors.New("no entries")
+	}
+	for n := range seen {
+		if dirs[n] {
+			return nil, fmt.Errorf("entry %q is a file and a directory", n)
+		}
 	}
 	return files, nil
 }
