@@ -11,7 +11,7 @@ var (
 	lightPrograms = []string{"plan/cmd/plan", "lint/cmd/lint", "test/cmd/gotest", "build/cmd/gobuild", "image/cmd/image",
 		"smoke/cmd/smoke", "report/cmd/report"}
 	heavyPrograms = []string{"sbom/cmd/sbom", "vulndb/cmd/vulndb", "scan/cmd/scan", "attest/cmd/attest", "sign/cmd/sign",
-		"publish/cmd/publish", "verify/cmd/verify", "promote/cmd/record", "promote/cmd/promote"}
+		"keys/cmd/keypair", "publish/cmd/publish", "verify/cmd/verify", "promote/cmd/record", "promote/cmd/promote"}
 )
 
 // The image with all stage programs, to pull instead of compiling: see the constructor's "toolbox".
