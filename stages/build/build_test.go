@@ -392,6 +392,8 @@ func TestClassify(t *testing.T) {
 		"go: inconsistent vendoring in /src:":                                                                                   causeInput,
 		"main.go:3:8: missing go.sum entry for module providing package x":                                                      causeInput,
 		"go: updates to go.mod needed":                                                                                          causeInput,
+		"# example.com/shop\n./main.go:3:9: cannot use \"dial tcp\" as int value":                                               causeSource,
+		"# example.com/shop\nlink: signal: killed":                                                                              causeWorld,
 		"write /tmp/x: no space left on device":                                                                                 causeWorld,
 		"go: go.mod requires go >= 1.99 (running go 1.26.0; GOTOOLCHAIN=local)":                                                 causeInput,
 		"go: x: git ls-remote -q origin: exit status 128: fatal: could not read Username: terminal prompts disabled":            causeInput,

@@ -25,27 +25,34 @@ var phrases = []struct {
 	cause cause
 	words []string
 	fix   string
+	// compiling says that it can also happen while the compiler and the linker run.
+	compiling bool
 }{
-	{causeChecksum, []string{"checksum mismatch", "SECURITY ERROR"},
-		"a dependency is not what go.sum recorded: find out who changed it before you touch go.sum"},
-	{causeInput, []string{"requires go >=", "toolchain not available", "invalid go version", "unknown directive", "download go1"},
-		"use a newer Go image, or lower the go directive"},
-	{causeInput, []string{"inconsistent vendoring"}, "run go mod vendor and commit the result"},
+	{causeChecksum, []string{"checksum mismatch", "SECURITY ERROR", false},
+		"a dependency is not what go.sum recorded: find out who changed it before you touch go.sum", false},
+	{causeInput, []string{"requires go >=", "toolchain not available", "invalid go version", "unknown directive", "download go1", false},
+		"use a newer Go image, or lower the go directive", false},
+	{causeInput, []string{"inconsistent vendoring"}, "run go mod vendor and commit the result", false},
 	{causeWorld, []string{"dial tcp", "no such host", "connection refused", "connection reset", "i/o timeout", "TLS handshake", "proxyconnect",
 		"Bad Gateway", "Service Unavailable", "Gateway Timeout", "Internal Server Error", "Too Many Requests", "x509: ", "unexpected EOF",
-		"deadline exceeded", "Temporary failure", "network is unreachable", "Client.Timeout", "server misbehaving"},
-		"check the network and GOPROXY, then run again"},
-	{causeWorld, []string{"no space left on device", "cannot allocate memory", "signal: killed"}, "give the build more disk or memory"},
-	{causeInput, []string{"missing go.sum entry", "updates to go.mod needed", "updates to go.sum needed", "go.mod file indicates"},
-		"run go mod tidy and commit go.mod and go.sum"},
-	{causeInput, []string{"module lookup disabled", "404 Not Found", "410 Gone", "unknown revision", "invalid version", "terminal prompts disabled",
-		"403 Forbidden", "401 Unauthorized", "unrecognized import path", "errors parsing go.mod", "cannot find main module", "malformed module path"},
-		"check the module's path and version in go.mod, and whether the build may read it"},
+		"deadline exceeded", "Temporary failure", "network is unreachable", "Client.Timeout", "server misbehaving", false},
+		"check the network and GOPROXY, then run again", false},
+	{causeWorld, []string{"no space left on device", "cannot allocate memory", "signal: killed"}, "give the build more disk or memory", true},
+	{causeInput, []string{"missing go.sum entry", "updates to go.mod needed", "updates to go.sum needed", "go.mod file indicates", false},
+		"run go mod tidy and commit go.mod and go.sum", false},
+	{causeInput, []string{"module lookup disabled", "reading file://", "404 Not Found", "410 Gone", "unknown revision", "invalid version", "terminal prompts disabled",
+		"403 Forbidden", "401 Unauthorized", "unrecognized import path", "errors parsing go.mod", "cannot find main module", "malformed module path", false},
+		"check the module's path and version in go.mod, and whether the build may read it", false},
 }
 
-// classify says who can mend what text complains about.
+// classify says who can mend what text complains about. Once the compiler ran, which shows by a line "# import/path", the network has done
+// its part, and its words may be the source's own.
 func classify(text string) (cause, string) {
+	compiled := strings.HasPrefix(text, "# ") || strings.Contains(text, "\n# ")
 	for _, p := range phrases {
+		if compiled && !p.compiling {
+			continue
+		}
 		if slices.ContainsFunc(p.words, func(w string) bool { return strings.Contains(text, w) }) {
 			return p.cause, p.fix
 		}

@@ -11,8 +11,8 @@ import (
 func TestFlags(t *testing.T) {
 	for want, args := range map[string][]string{
 		"flags -bin and -plan are needed": {},
-		"reading the plan":                   {"-bin", t.TempDir(), "-plan", t.TempDir() + "/plan.json"},
-		"unexpected argument":                {"x"},
+		"reading the plan":                {"-bin", t.TempDir(), "-plan", t.TempDir() + "/plan.json"},
+		"unexpected argument":             {"x"},
 	} {
 		var stderr bytes.Buffer
 		if code := result.Main(stage(), append([]string{"-out", t.TempDir()}, args...), &stderr); code != result.ExitInput ||
