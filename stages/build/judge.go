@@ -28,20 +28,20 @@ var phrases = []struct {
 	// compiling says that it can also happen while the compiler and the linker run.
 	compiling bool
 }{
-	{causeChecksum, []string{"checksum mismatch", "SECURITY ERROR", false},
+	{causeChecksum, []string{"checksum mismatch", "SECURITY ERROR"},
 		"a dependency is not what go.sum recorded: find out who changed it before you touch go.sum", false},
-	{causeInput, []string{"requires go >=", "toolchain not available", "invalid go version", "unknown directive", "download go1", false},
+	{causeInput, []string{"requires go >=", "toolchain not available", "invalid go version", "unknown directive", "download go1"},
 		"use a newer Go image, or lower the go directive", false},
 	{causeInput, []string{"inconsistent vendoring"}, "run go mod vendor and commit the result", false},
 	{causeWorld, []string{"dial tcp", "no such host", "connection refused", "connection reset", "i/o timeout", "TLS handshake", "proxyconnect",
 		"Bad Gateway", "Service Unavailable", "Gateway Timeout", "Internal Server Error", "Too Many Requests", "x509: ", "unexpected EOF",
-		"deadline exceeded", "Temporary failure", "network is unreachable", "Client.Timeout", "server misbehaving", false},
+		"deadline exceeded", "Temporary failure", "network is unreachable", "Client.Timeout", "server misbehaving"},
 		"check the network and GOPROXY, then run again", false},
 	{causeWorld, []string{"no space left on device", "cannot allocate memory", "signal: killed"}, "give the build more disk or memory", true},
-	{causeInput, []string{"missing go.sum entry", "updates to go.mod needed", "updates to go.sum needed", "go.mod file indicates", false},
+	{causeInput, []string{"missing go.sum entry", "updates to go.mod needed", "updates to go.sum needed", "go.mod file indicates"},
 		"run go mod tidy and commit go.mod and go.sum", false},
 	{causeInput, []string{"module lookup disabled", "reading file://", "404 Not Found", "410 Gone", "unknown revision", "invalid version", "terminal prompts disabled",
-		"403 Forbidden", "401 Unauthorized", "unrecognized import path", "errors parsing go.mod", "cannot find main module", "malformed module path", false},
+		"403 Forbidden", "401 Unauthorized", "unrecognized import path", "errors parsing go.mod", "cannot find main module", "malformed module path"},
 		"check the module's path and version in go.mod, and whether the build may read it", false},
 }
 
