@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -253,9 +254,7 @@ func TestDependenciesAndTheirLicences(t *testing.T) {
 			"vendor/" + depPath + "/COPYING":               "vendored\n",
 			"vendor/" + depPath + "/third_party/zlib/z.go": "package zlib\n\nconst Y = 4\n",
 		}
-		for k, v := range app {
-			vendored[k] = v
-		}
+		maps.Copy(vendored, app)
 		o := options(t, "src", vendored, "build: {platforms: [linux/amd64]}")
 		o.Env = append(o.Env, modCache(t))
 		if r, err := run(t, o); err != nil || r.Verdict != result.Pass {
@@ -268,10 +267,7 @@ func TestDependenciesAndTheirLicences(t *testing.T) {
 	})
 
 	t.Run("changed", func(t *testing.T) {
-		changed := map[string]string{}
-		for k, v := range depFiles {
-			changed[k] = v
-		}
+		changed := maps.Clone(depFiles)
 		changed["dep.go"] = "package Dep\n\nconst X = 666\n"
 		evil, _ := proxy(t, changed)
 		o := options(t, "src", app, "")

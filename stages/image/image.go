@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -198,9 +199,7 @@ func platformImage(o Options, p config.Platform, uid, gid int, layers ...*fileLa
 // environment is the image's, sorted: what every program needs, then the configuration's, which wins.
 func environment(extra map[string]string) []string {
 	env := map[string]string{"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "SSL_CERT_FILE": certFile}
-	for k, v := range extra {
-		env[k] = v
-	}
+	maps.Copy(env, extra)
 	var list []string
 	for k, v := range env {
 		list = append(list, k+"="+v)

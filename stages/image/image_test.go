@@ -40,6 +40,8 @@ func program(t testing.TB, arch string, kind elf.Type, segments ...elf.ProgType)
 	if !ok {
 		t.Fatal(arch)
 	}
+	//nolint:gosec // a handful of segments
+	count := uint16(len(segments))
 	var order binary.ByteOrder = binary.LittleEndian
 	if want.data == elf.ELFDATA2MSB {
 		order = binary.BigEndian
@@ -49,15 +51,15 @@ func program(t testing.TB, arch string, kind elf.Type, segments ...elf.ProgType)
 	var err error
 	if want.class == elf.ELFCLASS64 {
 		err = binary.Write(&b, order, elf.Header64{Ident: ident, Type: uint16(kind), Machine: uint16(want.machine), Version: 1, Phoff: 64, Ehsize: 64,
-			Phentsize: 56, Phnum: uint16(len(segments))})
+			Phentsize: 56, Phnum: count})
 		for _, s := range segments {
-			err = errors.Join(err, binary.Write(&b, order, elf.Prog64{Type: uint32(s)}))
+			err = errors.Join(err, binary.Write(&b, order, elf.Prog64{Type: uint32(s)})) //nolint:gosec // a constant
 		}
 	} else {
 		err = binary.Write(&b, order, elf.Header32{Ident: ident, Type: uint16(kind), Machine: uint16(want.machine), Version: 1, Phoff: 52, Ehsize: 52,
-			Phentsize: 32, Phnum: uint16(len(segments))})
+			Phentsize: 32, Phnum: count})
 		for _, s := range segments {
-			err = errors.Join(err, binary.Write(&b, order, elf.Prog32{Type: uint32(s)}))
+			err = errors.Join(err, binary.Write(&b, order, elf.Prog32{Type: uint32(s)})) //nolint:gosec // a constant
 		}
 	}
 	if err != nil {
@@ -66,12 +68,12 @@ func program(t testing.TB, arch string, kind elf.Type, segments ...elf.ProgType)
 	return b.Bytes()
 }
 
-func writeFile(t testing.TB, p string, data []byte, mode os.FileMode) {
+func writeFile(t testing.TB, p string, data []byte) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(p, data, mode); err != nil {
+	if err := os.WriteFile(p, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -96,7 +98,7 @@ func zones(t testing.TB, names ...string) string {
 		t.Fatal(err)
 	}
 	p := filepath.Join(t.TempDir(), "zoneinfo.zip")
-	writeFile(t, p, b.Bytes(), 0o600)
+	writeFile(t, p, b.Bytes())
 	return p
 }
 
@@ -106,7 +108,7 @@ func options(t testing.TB) Options {
 	bin := t.TempDir()
 	for dir, arch := range map[string]string{"linux-amd64": "amd64", "linux-arm64": "arm64"} {
 		for _, n := range []string{"shop", "job"} {
-			writeFile(t, filepath.Join(bin, dir, n), append(program(t, arch, elf.ET_EXEC, elf.PT_LOAD), n...), 0o600)
+			writeFile(t, filepath.Join(bin, dir, n), append(program(t, arch, elf.ET_EXEC, elf.PT_LOAD), n...))
 		}
 	}
 	return Options{
@@ -251,7 +253,7 @@ func TestConfig(t *testing.T) {
 	o := options(t)
 	o.Platforms = []string{"linux/arm/v7"}
 	for _, n := range o.Binaries {
-		writeFile(t, filepath.Join(o.Bin, "linux-arm-v7", n), program(t, "arm", elf.ET_EXEC, elf.PT_LOAD), 0o600)
+		writeFile(t, filepath.Join(o.Bin, "linux-arm-v7", n), program(t, "arm", elf.ET_EXEC, elf.PT_LOAD))
 	}
 	img := assemble(t, o)
 	h, err := v1.NewHash(img.Platforms[0].Digest)
@@ -386,17 +388,17 @@ func TestAssembleRefuses(t *testing.T) {
 			}
 		}, "is not a regular file"},
 		{"other architecture", func(t *testing.T, o *Options) {
-			writeFile(t, shop(o), program(t, "amd64", elf.ET_EXEC, elf.PT_LOAD), 0o600)
+			writeFile(t, shop(o), program(t, "amd64", elf.ET_EXEC, elf.PT_LOAD))
 		},
 			"binary shop for linux/arm64: built for EM_X86_64"},
 		{"dynamic", func(t *testing.T, o *Options) {
-			writeFile(t, shop(o), program(t, "arm64", elf.ET_DYN, elf.PT_INTERP, elf.PT_LOAD), 0o600)
+			writeFile(t, shop(o), program(t, "arm64", elf.ET_DYN, elf.PT_INTERP, elf.PT_LOAD))
 		}, "dynamically linked (it asks for an interpreter): build it with CGO_ENABLED=0"},
-		{"script", func(t *testing.T, o *Options) { writeFile(t, shop(o), []byte("#!/bin/sh\n"), 0o600) }, "not an ELF program"},
+		{"script", func(t *testing.T, o *Options) { writeFile(t, shop(o), []byte("#!/bin/sh\n")) }, "not an ELF program"},
 		{"object file", func(t *testing.T, o *Options) {
-			writeFile(t, shop(o), program(t, "arm64", elf.ET_REL, elf.PT_LOAD), 0o600)
+			writeFile(t, shop(o), program(t, "arm64", elf.ET_REL, elf.PT_LOAD))
 		}, "not a program"},
-		{"nothing to load", func(t *testing.T, o *Options) { writeFile(t, shop(o), program(t, "arm64", elf.ET_EXEC), 0o600) }, "has no loadable segment"},
+		{"nothing to load", func(t *testing.T, o *Options) { writeFile(t, shop(o), program(t, "arm64", elf.ET_EXEC)) }, "has no loadable segment"},
 		{"zones missing", func(_ *testing.T, o *Options) { o.Zoneinfo += "x" }, "time zones"},
 		{"zones outside", func(t *testing.T, o *Options) { o.Zoneinfo = zones(t, "../../etc/passwd") }, "is not a file inside the archive"},
 		{"zones absolute", func(t *testing.T, o *Options) { o.Zoneinfo = zones(t, "/etc/passwd") }, "is not a file inside the archive"},
@@ -441,7 +443,7 @@ func TestZoneBomb(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := filepath.Join(t.TempDir(), "z.zip")
-	writeFile(t, p, b.Bytes(), 0o600)
+	writeFile(t, p, b.Bytes())
 	if _, err := zoneFiles(p); err == nil || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("%v", err)
 	}
@@ -462,12 +464,12 @@ func TestCheckELFKnowsEveryPlatform(t *testing.T) {
 }
 
 func TestLabelsComeFromTheCommitOnly(t *testing.T) {
-	p := &plan.Plan{Source: plan.Source{Commit: "abc", Epoch: 1767323045, Remote: "https://mirror.example.com/x"}}
+	p := &plan.Plan{Source: plan.Source{Commit: "abc", Epoch: 1767323045, License: "MIT", Remote: "https://mirror.example.com/x"}}
 	p.Config.Build.Labels = map[string]string{"org.opencontainers.image.title": "Shop", "team": "a"}
 	got := Labels(p, &plan.Component{Name: "shop", Module: "github.com/org/shop/v2"}, "v1.2.3")
 	want := map[string]string{
 		"org.opencontainers.image.title": "Shop", "org.opencontainers.image.version": "v1.2.3", "org.opencontainers.image.created": "2026-01-02T03:04:05Z",
-		"org.opencontainers.image.revision": "abc", "org.opencontainers.image.source": "https://github.com/org/shop", "team": "a",
+		"org.opencontainers.image.revision": "abc", "org.opencontainers.image.licenses": "MIT", "org.opencontainers.image.source": "https://github.com/org/shop", "team": "a",
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got  %v\nwant %v", got, want)
@@ -516,7 +518,7 @@ func FuzzZones(f *testing.F) {
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p := filepath.Join(t.TempDir(), "z.zip")
-		writeFile(t, p, data, 0o600)
+		writeFile(t, p, data)
 		files, err := zoneFiles(p)
 		if err != nil {
 			return
@@ -535,7 +537,7 @@ func BenchmarkAssemble(b *testing.B) {
 	for i := range 8 << 20 {
 		big = append(big, byte(i>>3), byte(i>>11))
 	}
-	writeFile(b, filepath.Join(o.Bin, "linux-amd64", "shop"), big, 0o600)
+	writeFile(b, filepath.Join(o.Bin, "linux-amd64", "shop"), big)
 	b.SetBytes(int64(len(big)))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"maps"
 	"strings"
 	"time"
 
@@ -21,9 +22,10 @@ func Labels(p *plan.Plan, c *plan.Component, version string) map[string]string {
 	if s := sourceOf(c.Module); s != "" {
 		m["org.opencontainers.image.source"] = s
 	}
-	for k, v := range p.Config.Build.Labels {
-		m[k] = v
+	if p.Source.License != "" {
+		m["org.opencontainers.image.licenses"] = p.Source.License
 	}
+	maps.Copy(m, p.Config.Build.Labels)
 	return m
 }
 

@@ -66,7 +66,7 @@ func (Go) Detect(ctx context.Context, tree *Tree, cfg *config.Config) (Detection
 	}
 	var d Detection
 	for _, w := range wanted {
-		c, warnings, err := goComponent(ctx, tree, t, w, cfg)
+		c, warnings, err := goComponent(ctx, tree, w, cfg)
 		if err != nil {
 			return Detection{}, err
 		}
@@ -235,7 +235,7 @@ func (t *goTree) fromWork(tree *Tree) ([]wantedModule, string, error) {
 	return list, "go.work uses it", nil
 }
 
-func goComponent(ctx context.Context, tree *Tree, t *goTree, w wantedModule, cfg *config.Config) (Component, []string, error) {
+func goComponent(ctx context.Context, tree *Tree, w wantedModule, cfg *config.Config) (Component, []string, error) {
 	mod := w.module.file
 	c := Component{
 		Name: w.name, Path: w.dir, Language: (Go{}).Language(), Module: mod.Module.Mod.Path,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -44,12 +45,9 @@ func writeTree(t testing.TB, files map[string]string) string {
 
 // with returns files with some of them changed.
 func with(files map[string]string, more ...string) map[string]string {
-	m := map[string]string{}
-	for k, v := range files {
-		m[k] = v
-	}
-	for i := 0; i < len(more); i += 2 {
-		m[more[i]] = more[i+1]
+	m := maps.Clone(files)
+	for pair := range slices.Chunk(more, 2) {
+		m[pair[0]] = pair[1]
 	}
 	return m
 }
@@ -63,9 +61,9 @@ func makePlan(t testing.TB, files map[string]string, yaml string, mains ...strin
 	return Make(t.Context(), writeTree(t, files), Options{Config: cfg, Main: mains})
 }
 
-func mustPlan(t testing.TB, files map[string]string, yaml string, mains ...string) *Plan {
+func mustPlan(t testing.TB, files map[string]string, yaml string) *Plan {
 	t.Helper()
-	p, err := makePlan(t, files, yaml, mains...)
+	p, err := makePlan(t, files, yaml)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,6 +57,8 @@ type Source struct {
 	Dirty bool `json:"dirty"`
 	// Remote is origin's URL without credentials.
 	Remote string `json:"remote,omitempty"`
+	// License is the SPDX ID of the licence file at the top; empty when it is missing, unknown, or holds several.
+	License string `json:"license,omitempty"`
 	// Digest is sha256:<hex> over the tree's paths, modes and contents without .git.
 	Digest string `json:"digest"`
 }

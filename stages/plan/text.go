@@ -59,6 +59,9 @@ func (p *Plan) sourceText(b *strings.Builder) {
 	if s.Remote != "" {
 		fmt.Fprintf(b, "  remote     %s\n", s.Remote)
 	}
+	if s.License != "" {
+		fmt.Fprintf(b, "  licence    %s\n", s.License)
+	}
 	if s.Digest != "" {
 		fmt.Fprintf(b, "  source     %s\n", s.Digest)
 	}

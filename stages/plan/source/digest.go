@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strconv"
 )
 
 // entry is one file of the tree with its names in both worlds.
@@ -74,7 +73,7 @@ func hashEntry(root *os.Root, name string, d fs.DirEntry) (e entry, ok bool, err
 
 func hashContent(size int64, copyTo func(io.Writer) error) (sum, blob string, err error) {
 	h256, h1 := sha256.New(), sha1.New() //nolint:gosec // see the import
-	io.WriteString(h1, "blob "+strconv.FormatInt(size, 10)+"\x00")
+	fmt.Fprintf(h1, "blob %d\x00", size)
 	if err := copyTo(io.MultiWriter(h256, h1)); err != nil {
 		return "", "", err
 	}

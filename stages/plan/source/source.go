@@ -60,7 +60,7 @@ func Describe(ctx context.Context, dir string) (plan.Source, []string, error) {
 	if err != nil {
 		return plan.Source{}, nil, err
 	}
-	s.Digest = digest.String()
+	s.Digest, s.License = digest.String(), license(root)
 	if g != nil && c != nil {
 		if changes := c.changes(); len(changes) > 0 {
 			s.Dirty = true

@@ -259,6 +259,7 @@ func TestDigestDependsOnTheTreeOnly(t *testing.T) {
 }
 
 func TestCleanRemote(t *testing.T) {
+	//nolint:gosec // credentials are what must vanish
 	for in, want := range map[string]string{
 		"https://user:token@github.com/org/app.git":   "https://github.com/org/app",
 		"https://token@github.com/org/app":            "https://github.com/org/app",
@@ -309,6 +310,28 @@ func BenchmarkDescribe(b *testing.B) {
 	for b.Loop() {
 		if _, _, err := Describe(b.Context(), dir); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestLicense(t *testing.T) {
+	const isc = `Permission to use, copy, modify, and/or distribute this software for any
+purpose with or without fee is hereby granted, provided that the above
+copyright notice and this permission notice appear in all copies.
+
+THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES WITH
+REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF MERCHANTABILITY AND
+FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR ANY SPECIAL, DIRECT,
+INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES WHATSOEVER RESULTING FROM LOSS
+OF USE, DATA OR PROFITS, WHETHER IN AN ACTION OF CONTRACT, NEGLIGENCE OR OTHER
+TORTIOUS ACTION, ARISING OUT OF OR IN CONNECTION WITH THE USE OR PERFORMANCE OF
+THIS SOFTWARE.
+`
+	for text, want := range map[string]string{"ISC License\n\nCopyright 2026 A\n\n" + isc: "ISC", "All rights reserved.\n": "", isc + strings.Repeat("But not on Sundays. ", 60): ""} {
+		dir := t.TempDir()
+		write(t, dir, "LICENSE", text, 0o644)
+		if s, _ := describe(t, dir); s.License != want {
+			t.Errorf("%.40q: %q, want %q", text, s.License, want)
 		}
 	}
 }
