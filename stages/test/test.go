@@ -79,7 +79,11 @@ func Run(ctx context.Context, in Inputs) (*result.Result, error) {
 		}
 		files = append(files, result.File{Path: name, MediaType: "application/xml"})
 	}
-	res := judge(&all, Coverage(profiles), in.Plan.Config.Test.Coverage, race)
+	source, err := filepath.Abs(in.Source)
+	if err != nil {
+		return nil, err
+	}
+	res := judge(&all, Coverage(profiles), in.Plan.Config.Test.Coverage, race, source)
 	res.Files = files
 	if v, err := exec.CommandContext(ctx, in.Go, "env", "GOVERSION").Output(); err == nil {
 		res.Tools = []result.Tool{{Name: "go", Version: strings.TrimSpace(string(v))}}
@@ -194,14 +198,14 @@ func readProfile(path string) ([]*cover.Profile, error) {
 }
 
 // judge holds the report against the policy.
-func judge(r *Report, covered, threshold float64, race bool) *result.Result {
+func judge(r *Report, covered, threshold float64, race bool, source string) *result.Result {
 	tests, failed, skipped := r.Counts()
 	res := &result.Result{
 		Verdict: result.Pass,
 		Metrics: map[string]float64{"tests": float64(tests), "failed": float64(failed), "skipped": float64(skipped), "coverage": round(covered)},
 	}
 	for _, f := range r.Failures() {
-		res.Findings = append(res.Findings, finding(f))
+		res.Findings = append(res.Findings, finding(f, source))
 	}
 	detector := "with the race detector"
 	if !race {
@@ -225,10 +229,13 @@ func judge(r *Report, covered, threshold float64, race bool) *result.Result {
 
 func round(f float64) float64 { return float64(int(f*10+0.5)) / 10 }
 
-var location = regexp.MustCompile(`(?m)^\s*(\S+\.go:\d+)`)
+var location = regexp.MustCompile(`(?m)^\s*(\S+\.go):(\d+)`)
 
-// finding says where and why a test failed.
-func finding(c Case) result.Finding {
+// maxLines of a failing test's output go into its finding; the JUnit file has the rest.
+const maxLines = 10
+
+// finding says where and why a test failed. Locations become relative to the source.
+func finding(c Case, source string) result.Finding {
 	f := result.Finding{ID: strings.TrimSuffix(c.Package+"."+c.Name, "."), Severity: result.High}
 	var lines []string
 	for line := range strings.Lines(c.Output) {
@@ -236,14 +243,26 @@ func finding(c Case) result.Finding {
 		if t := strings.TrimSpace(line); t == "" || strings.HasPrefix(t, "=== ") || strings.HasPrefix(t, "FAIL") {
 			continue
 		}
-		lines = append(lines, line)
+		if strings.HasPrefix(line, "panic:") {
+			lines = nil // what came before is not what killed it, and the stack comes after
+		}
+		lines = append(lines, strings.ReplaceAll(line, source+string(filepath.Separator), ""))
 	}
-	f.Message = strings.Join(lines[max(0, len(lines)-10):], "\n")
-	if f.Message == "" {
-		f.Message = "it failed without a word"
+	switch {
+	case len(lines) == 0:
+		lines = []string{"it failed without a word"}
+	case len(lines) > maxLines && strings.HasPrefix(lines[0], "panic:"):
+		lines = lines[:maxLines]
+	case len(lines) > maxLines:
+		lines = lines[len(lines)-maxLines:]
 	}
-	if m := location.FindStringSubmatch(c.Output); m != nil {
-		f.Location = m[1]
+	f.Message = strings.Join(lines, "\n")
+	for _, m := range location.FindAllStringSubmatch(c.Output, -1) {
+		name, inside := strings.CutPrefix(m[1], source+string(filepath.Separator))
+		if inside || !filepath.IsAbs(name) { // neither the standard library's nor a dependency's
+			f.Location = filepath.ToSlash(name) + ":" + m[2]
+			break
+		}
 	}
 	return f
 }
