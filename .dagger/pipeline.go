@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -448,15 +450,18 @@ func (p *pipeline) report(ctx context.Context) (*Report, error) {
 		Files: r.Files.WithDirectory("stages", results)}, nil
 }
 
-// addUnreached lists the stages that a closed gate kept from running, and puts all into the street's order.
+// addUnreached lists the stages that a closed gate kept from running. What ran comes first, in the order in which it began.
 func (p *pipeline) addUnreached() {
+	began := func(r *stageRun) float64 {
+		if r.Dir == "" {
+			return math.Inf(1)
+		}
+		return r.Start
+	}
+	slices.SortStableFunc(p.stages, func(a, b *stageRun) int { return cmp.Compare(began(a), began(b)) })
 	for _, s := range street {
 		if !slices.ContainsFunc(p.stages, func(r *stageRun) bool { return r.Stage == s.stage }) {
 			p.skip(s.stage, "an earlier stage did not pass")
 		}
 	}
-	rank := func(r *stageRun) int {
-		return slices.IndexFunc(street, func(s struct{ stage, title string }) bool { return s.stage == r.Stage })
-	}
-	slices.SortStableFunc(p.stages, func(a, b *stageRun) int { return rank(a) - rank(b) })
 }

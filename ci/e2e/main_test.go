@@ -59,7 +59,7 @@ func setUp(m *testing.M) (int, error) {
 	for _, step := range [][]string{
 		{"go", "build", "-o", shared.tools + "/", "github.com/sigstore/cosign/v2/cmd/cosign", "github.com/google/go-containerregistry/cmd/crane"},
 		{"go", "run", "./stages/vulndb/cmd/fixturedb", "-advisories", "testdata/advisories", "-out", filepath.Join(dir, "db"), "-push", shared.database},
-		{"dagger", "call", "key-pair", "--password", "env:E2E_PASSWORD", "export", "--path", shared.keys},
+		{"dagger", "call", "--silent", "key-pair", "--password", "env:E2E_PASSWORD", "export", "--path", shared.keys},
 	} {
 		start := time.Now()
 		cmd := exec.Command(step[0], step[1:]...)
@@ -83,7 +83,7 @@ type output struct {
 // dagger runs "dagger call" with args in the repository.
 func dagger(t *testing.T, args ...string) output {
 	t.Helper()
-	return command(t, 30*time.Minute, "dagger", append([]string{"call"}, args...)...)
+	return command(t, 30*time.Minute, "dagger", append([]string{"call", "--silent"}, args...)...)
 }
 
 // mustDagger is dagger that has to succeed.
