@@ -101,9 +101,14 @@ func command(t *testing.T, limit time.Duration, name string, args ...string) out
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
+	if own := filepath.Join(shared.tools, name); name != "dagger" {
+		if _, err := os.Stat(own); err == nil {
+			name = own
+		}
+	}
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = shared.root
-	cmd.Env = append(os.Environ(), "E2E_PASSWORD="+password, "COSIGN_PASSWORD="+password, "PATH="+shared.tools+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "E2E_PASSWORD="+password, "COSIGN_PASSWORD="+password)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	start := time.Now()

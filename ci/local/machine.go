@@ -113,11 +113,14 @@ func (m *machine) exec(ctx context.Context, registryOnly bool, args []string) er
 	if err != nil {
 		return err
 	}
-	env := append(os.Environ(), "SLIPWAY_REGISTRY="+reg.Address)
+	env := map[string]string{"SLIPWAY_REGISTRY": reg.Address}
 	if !registryOnly {
-		env = append(env, "PATH="+m.path("bin")+":"+os.Getenv("PATH"), "_EXPERIMENTAL_DAGGER_RUNNER_HOST="+m.socket(),
-			"DAGGER_NO_NAG=1", "DO_NOT_TRACK=1")
-		if err := os.Setenv("PATH", m.path("bin")+":"+os.Getenv("PATH")); err != nil {
+		env["PATH"] = m.path("bin") + ":" + os.Getenv("PATH")
+		env["_EXPERIMENTAL_DAGGER_RUNNER_HOST"] = m.socket()
+		env["DAGGER_NO_NAG"], env["DO_NOT_TRACK"] = "1", "1"
+	}
+	for k, v := range env {
+		if err := os.Setenv(k, v); err != nil {
 			return err
 		}
 	}
@@ -125,7 +128,7 @@ func (m *machine) exec(ctx context.Context, registryOnly bool, args []string) er
 	if err != nil {
 		return usageError{err}
 	}
-	return fmt.Errorf("running %s: %w", bin, syscall.Exec(bin, args, env))
+	return fmt.Errorf("running %s: %w", bin, syscall.Exec(bin, args, os.Environ()))
 }
 
 // state is what status prints.
