@@ -171,7 +171,7 @@ type releaseRef struct {
 
 // street is every stage in the order of the report.
 var street = []struct{ stage, title string }{
-	{"plan", "Plan"}, {"lint", "Lint"}, {"test", "Test"}, {"build", "Build"}, {"image", "Image"}, {"sbom", "SBOM"},
+	{"plan", "Plan"}, {"key", "Signing key"}, {"lint", "Lint"}, {"test", "Test"}, {"build", "Build"}, {"image", "Image"}, {"sbom", "SBOM"},
 	{"vulndb", "Vulnerability database"}, {"scan", "Scan"}, {"smoke", "Smoke test"}, {"attest", "Attest"}, {"sign", "Sign"},
 	{"publish", "Publish"}, {"verify", "Verify"}, {"promote", "Promote"},
 }
@@ -259,13 +259,14 @@ type checked struct {
 	lint, test, sbom, scan *Report
 }
 
-// check runs everything that needs neither key nor credential.
+// check runs everything that leaves no trace outside.
 func (p *pipeline) check(ctx context.Context, plan *Report) (*checked, error) {
 	var (
 		c  checked
 		db *Report
 	)
 	err := parallel(
+		func() error { return p.tryKey(ctx) },
 		func() (err error) {
 			c.lint, err = p.step("lint", "lint", func() (*Report, error) { return p.slipway.LintReport(ctx) })
 			return err
@@ -295,6 +296,16 @@ func (p *pipeline) check(ctx context.Context, plan *Report) (*checked, error) {
 		},
 	)
 	return &c, err
+}
+
+// tryKey opens the signing key beside the checks, so that a wrong one costs no whole run.
+func (p *pipeline) tryKey(ctx context.Context) error {
+	if p.publish == "" {
+		p.skip("key", "no --publish")
+		return nil
+	}
+	_, err := p.step("key", "key", func() (*Report, error) { return p.slipway.tryKey(ctx, p.key, p.password, p.kms) })
+	return err
 }
 
 // build compiles, assembles and lists what is inside.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -112,25 +113,43 @@ func (a *Artifact) attest(ctx context.Context, sbom, scan, test, lint *Report) (
 func (s *Slipway) sign(
 	ctx context.Context, digest, repository string, statements *dagger.Directory, key, password *dagger.Secret, kms string,
 ) (*Report, error) {
-	ctr := s.program("sign").WithMountedDirectory("/statements", statements)
+	ctr, flags, err := s.withKey(s.program("sign"), key, password, kms)
+	if err != nil {
+		return nil, err
+	}
 	args := []string{"sign", "-digest", digest, "-name", repository, "-statements", "/statements"}
+	return run(ctx, "sign", ctr.WithMountedDirectory("/statements", statements), append(args, flags...))
+}
+
+// tryKey is the signing program with nothing to sign: a key that does not open is known before the work is done.
+func (s *Slipway) tryKey(ctx context.Context, key, password *dagger.Secret, kms string) (*Report, error) {
+	ctr, flags, err := s.withKey(s.program("sign"), key, password, kms)
+	if err != nil {
+		return nil, err
+	}
+	return run(ctx, "key", fresh(ctr), append([]string{"sign", "-try"}, flags...))
+}
+
+// withKey lets the signing program see the key and returns the flags that say where it is.
+func (s *Slipway) withKey(ctr *dagger.Container, key, password *dagger.Secret, kms string) (*dagger.Container, []string, error) {
+	var flags []string
 	switch {
 	case key != nil && kms != "":
-		return nil, fmt.Errorf("sign: --key and --kms exclude each other: give one")
+		return nil, nil, errors.New("sign: --key and --kms exclude each other: give one")
 	case key != nil:
 		ctr = ctr.WithMountedSecret("/secrets/key", key)
-		args = append(args, "-key", "/secrets/key")
+		flags = append(flags, "-key", "/secrets/key")
 	case kms != "":
 		ctr = s.withKeyCredentials(ctr)
-		args = append(args, "-key", kms)
+		flags = append(flags, "-key", kms)
 	default:
-		return nil, fmt.Errorf("sign: no key: give --key file:cosign.key, or --kms with a key management service's URI")
+		return nil, nil, errors.New("sign: no key: give --key file:cosign.key, or --kms with a key management service's URI")
 	}
 	if password != nil {
 		ctr = ctr.WithMountedSecret("/secrets/password", password)
-		args = append(args, "-password", "/secrets/password")
+		flags = append(flags, "-password", "/secrets/password")
 	}
-	return run(ctx, "sign", ctr, args)
+	return ctr, flags, nil
 }
 
 func (s *Slipway) withKeyCredentials(ctr *dagger.Container) *dagger.Container {
@@ -256,7 +275,7 @@ func (r *Release) VerifyReport(
 	ctr := s.program("verify").WithMountedFile("/plan/plan.json", plan.Files.File("plan.json"))
 	switch {
 	case publicKey != nil && kms != "":
-		return nil, fmt.Errorf("verify: --public-key and --kms exclude each other: give one")
+		return nil, errors.New("verify: --public-key and --kms exclude each other: give one")
 	case publicKey != nil:
 		ctr = ctr.WithMountedFile("/trust/key.pub", publicKey)
 		args = append(args, "-pub", "/trust/key.pub")
@@ -264,7 +283,7 @@ func (r *Release) VerifyReport(
 		ctr = s.withKeyCredentials(ctr)
 		args = append(args, "-pub", kms)
 	default:
-		return nil, fmt.Errorf("verify: no key: give --public-key cosign.pub, or --kms with a key management service's URI")
+		return nil, errors.New("verify: no key: give --public-key cosign.pub, or --kms with a key management service's URI")
 	}
 	if environment != "" {
 		args = append(args, "-environment", environment)

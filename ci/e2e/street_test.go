@@ -3,9 +3,11 @@
 package e2e
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -25,9 +27,26 @@ func folder(elem ...string) func(*testing.T) string {
 	}
 }
 
+// module is a published module's source in the module cache, fetched now.
+func module(at string) func(*testing.T) string {
+	return func(t *testing.T) string {
+		var m struct{ Dir string }
+		if err := json.Unmarshal([]byte(tool(t, "go", "mod", "download", "-json", at)), &m); err != nil {
+			t.Fatal(err)
+		}
+		return m.Dir
+	}
+}
+
 func projects() []project {
+	configs := filepath.Join(shared.root, "testdata", "thirdparty")
 	return []project{
 		{name: "sample", source: folder("testdata", "sample"), stages: append(slices.Clone(everyStage), "smoke")},
+		{name: "crane", source: module("github.com/google/go-containerregistry@v0.22.1"),
+			args: []string{"--config", filepath.Join(configs, "crane.yaml"), "--version", "v0.22.1"}, stages: everyStage},
+		{name: "age", source: module("filippo.io/age@v1.2.1"),
+			args: []string{"--config", filepath.Join(configs, "age.yaml"), "--version", "v1.2.1"}, stages: everyStage},
+		{name: "slipway", source: func(*testing.T) string { return shared.root }, stages: everyStage},
 	}
 }
 
@@ -109,5 +128,16 @@ func judge(t *testing.T, staging, production, digest string) {
 		"--key", shared.keys+"/cosign.pub", "--insecure-ignore-tlog=true", staging+"@"+digest)
 	if out.code == 0 {
 		t.Errorf("%s carries a promotion record before it was promoted", staging)
+	}
+}
+
+// TestSameDigest builds the same commit twice, with everything that the engine remembers thrown away in between.
+func TestSameDigest(t *testing.T) {
+	source := folder("testdata", "sample")(t)
+	first := mustDagger(t, "--source", source, "build", "digest")
+	tool(t, "dagger", "core", "engine", "local-cache", "prune")
+	second := mustDagger(t, "--source", source, "build", "digest")
+	if first != second || !strings.HasPrefix(first, "sha256:") {
+		t.Errorf("digest before the prune %q, after it %q", first, second)
 	}
 }

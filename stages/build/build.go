@@ -263,7 +263,7 @@ func (b *builder) platform(ctx context.Context, p config.Platform, jobs int) ([]
 			return nil, err
 		}
 		// The umask of the machine must not show in what is carried on.
-		if err := os.Chmod(target, 0o755); err != nil { //nolint:gosec // a program must be executable
+		if err := os.Chmod(target, 0o755); err != nil {
 			return nil, err
 		}
 		sum, size, err := hashFile(target)

@@ -182,7 +182,7 @@ func modCache(t *testing.T) string {
 	t.Cleanup(func() {
 		err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
-				return os.Chmod(p, 0o700) //nolint:gosec // so that it can be removed
+				return os.Chmod(p, 0o700)
 			}
 			return err
 		})

@@ -33,7 +33,7 @@ func asCommandError(err error) (*commandError, bool) { return errors.AsType[*com
 
 // goCommand runs the go command for a platform in the component's directory and returns its standard output.
 func (b *builder) goCommand(ctx context.Context, p config.Platform, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, b.o.Go, args...) //nolint:gosec // the arguments come from the validated plan
+	cmd := exec.CommandContext(ctx, b.o.Go, args...)
 	cmd.Dir = b.dir
 	cmd.Env = append(append([]string(nil), b.o.Env...), environment(p)...)
 	cmd.WaitDelay = 5 * time.Second

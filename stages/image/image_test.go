@@ -40,7 +40,7 @@ func program(t testing.TB, arch string, kind elf.Type, segments ...elf.ProgType)
 	if !ok {
 		t.Fatal(arch)
 	}
-	//nolint:gosec // a handful of segments
+
 	count := uint16(len(segments))
 	var order binary.ByteOrder = binary.LittleEndian
 	if want.data == elf.ELFDATA2MSB {
@@ -53,13 +53,13 @@ func program(t testing.TB, arch string, kind elf.Type, segments ...elf.ProgType)
 		err = binary.Write(&b, order, elf.Header64{Ident: ident, Type: uint16(kind), Machine: uint16(want.machine), Version: 1, Phoff: 64, Ehsize: 64,
 			Phentsize: 56, Phnum: count})
 		for _, s := range segments {
-			err = errors.Join(err, binary.Write(&b, order, elf.Prog64{Type: uint32(s)})) //nolint:gosec // a constant
+			err = errors.Join(err, binary.Write(&b, order, elf.Prog64{Type: uint32(s)}))
 		}
 	} else {
 		err = binary.Write(&b, order, elf.Header32{Ident: ident, Type: uint16(kind), Machine: uint16(want.machine), Version: 1, Phoff: 52, Ehsize: 52,
 			Phentsize: 32, Phnum: count})
 		for _, s := range segments {
-			err = errors.Join(err, binary.Write(&b, order, elf.Prog32{Type: uint32(s)})) //nolint:gosec // a constant
+			err = errors.Join(err, binary.Write(&b, order, elf.Prog32{Type: uint32(s)}))
 		}
 	}
 	if err != nil {

@@ -38,5 +38,5 @@ func Write(dir string, password []byte) error {
 	if err := os.WriteFile(filepath.Join(dir, PrivateName), pair.PrivateBytes, 0o600); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, PublicName), pair.PublicBytes, 0o644) //nolint:gosec // a public key is for everybody
+	return os.WriteFile(filepath.Join(dir, PublicName), pair.PublicBytes, 0o644)
 }

@@ -34,7 +34,7 @@ func script(t *testing.T, stdout, stderr, code string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "golangci-lint")
 	text := "#!/bin/sh\ncat <<'END'\n" + stdout + "\nEND\necho '" + stderr + "' >&2\nexit " + code + "\n"
-	if err := os.WriteFile(path, []byte(text), 0o700); err != nil { //nolint:gosec // it has to run
+	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return path

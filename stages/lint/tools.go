@@ -25,7 +25,7 @@ func command(ctx context.Context, dir, name string, args ...string) (stdout stri
 }
 
 func capture(ctx context.Context, dir, name string, args ...string) (stdout, stderr string, code int, err error) {
-	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the tools come from the caller, the arguments from here
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.WaitDelay = 10 * time.Second
 	var o, e bytes.Buffer
@@ -154,7 +154,7 @@ func modTidy(ctx context.Context, in Inputs, dir string) ([]result.Finding, erro
 	if !strings.HasPrefix(stdout, "diff ") {
 		return nil, goError(code, stderr)
 	}
-	return []result.Finding{{ID: "mod-tidy", Severity: result.Medium, Location: "go.mod:1", Message: "go.mod or go.sum is not tidy:\n" + head(stdout, 20),
+	return []result.Finding{{ID: "mod-tidy", Severity: result.Medium, Location: "go.mod:1", Message: "go.mod or go.sum is not tidy:\n" + head(stdout),
 		Fix: "go mod tidy"}}, nil
 }
 
@@ -167,7 +167,7 @@ func modVerify(ctx context.Context, in Inputs, dir string) ([]result.Finding, er
 	if unreachable.MatchString(text) {
 		return nil, errors.New(strings.TrimSpace(text))
 	}
-	return []result.Finding{{ID: "mod-verify", Severity: result.Critical, Location: "go.sum:1", Message: head(text, 20),
+	return []result.Finding{{ID: "mod-verify", Severity: result.Critical, Location: "go.sum:1", Message: head(text),
 		Fix: "find out who changed the module: go clean -modcache, and look at go.sum's history"}}, nil
 }
 
@@ -197,14 +197,14 @@ func golangci(ctx context.Context, in Inputs, dir string) ([]result.Finding, err
 		return nil, err
 	}
 	if code > 1 {
-		return nil, result.Inputf("golangci-lint: exit code %d: %s", code, head(strings.TrimSpace(stderr), 20))
+		return nil, result.Inputf("golangci-lint: exit code %d: %s", code, head(strings.TrimSpace(stderr)))
 	}
 	findings, err := parseGolangci([]byte(stdout))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s", err, head(stderr, 20))
+		return nil, fmt.Errorf("%w: %s", err, head(stderr))
 	}
 	if code == 1 && len(findings) == 0 {
-		return nil, fmt.Errorf("it found something and did not say what: %s", head(stderr, 20))
+		return nil, fmt.Errorf("it found something and did not say what: %s", head(stderr))
 	}
 	return findings, nil
 }
@@ -239,10 +239,13 @@ func parseGolangci(data []byte) ([]result.Finding, error) {
 	return findings, nil
 }
 
-func head(text string, lines int) string {
+// maxLines of a tool's complaint go into a message.
+const maxLines = 20
+
+func head(text string) string {
 	all := strings.Split(strings.TrimSpace(text), "\n")
-	if len(all) > lines {
-		all = append(all[:lines], "...")
+	if len(all) > maxLines {
+		all = append(all[:maxLines], "...")
 	}
 	return strings.Join(all, "\n")
 }

@@ -109,5 +109,5 @@ func write(dir, name string, subject []result.Resource, predicateType string, pr
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, name), data, 0o644) //nolint:gosec // statements are for everybody
+	return os.WriteFile(filepath.Join(dir, name), data, 0o644)
 }

@@ -161,7 +161,7 @@ func HTML(w io.Writer, run *Run, d details) error {
 			v.Findings = append(v.Findings, row{s.Title, f})
 		}
 		v.Counting += len(counting(s.Findings))
-		if s.StageRun.Stage == "test" && s.Metrics != nil {
+		if s.Stage == "test" && s.Metrics != nil {
 			v.Tests, v.Coverage = fmt.Sprintf("%.0f", s.Metrics["tests"]), fmt.Sprintf("%.1f %%", s.Metrics["coverage"])
 		}
 	}

@@ -116,7 +116,7 @@ func Make(_ context.Context, in Inputs) (*result.Result, error) {
 		return nil, err
 	}
 	for name, content := range map[string][]byte{"summary.json": append(summary, '\n'), "summary.txt": []byte(Text(run)), "report.html": page.Bytes()} {
-		if err := os.WriteFile(filepath.Join(in.Out, name), content, 0o644); err != nil { //nolint:gosec // a report is for everybody
+		if err := os.WriteFile(filepath.Join(in.Out, name), content, 0o644); err != nil {
 			return nil, err
 		}
 	}
@@ -152,11 +152,10 @@ func collect(in *Input, root *os.Root) *Run {
 	ran, bad, blocked := 0, "", false
 	for _, s := range in.Stages {
 		st := Stage{StageRun: s}
-		switch {
-		case s.Dir == "":
+		if s.Dir == "" {
 			st.Summary = s.NotRun
 			blocked = blocked || s.NotRun == ""
-		default:
+		} else {
 			ran++
 			r, err := readResult(root, s.Dir)
 			if err != nil {

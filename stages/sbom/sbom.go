@@ -155,7 +155,7 @@ func (in Inputs) write(bom *sbom.SBOM, digest v1.Hash, folder string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		if err := os.WriteFile(filepath.Join(in.Out, folder, name), data, 0o644); err != nil { //nolint:gosec // an SBOM is for everybody
+		if err := os.WriteFile(filepath.Join(in.Out, folder, name), data, 0o644); err != nil {
 			return err
 		}
 	}

@@ -70,7 +70,7 @@ func Run(ctx context.Context, in Inputs) (*result.Result, error) {
 		r.Verdict, r.Reason, r.Summary = verdict, text, text
 	}
 	r.Metrics["packages"] = float64(len(shipped.packages))
-	r.Inputs = append(shipped.inputs, result.Resource{Name: "vulnerability database of " + meta.UpdatedAt.UTC().Format(time.RFC3339)})
+	r.Inputs = slices.Concat(shipped.inputs, []result.Resource{{Name: "vulnerability database of " + meta.UpdatedAt.UTC().Format(time.RFC3339)}})
 	r.Tools = tools()
 	r.Files = []result.File{
 		{Path: SARIFName, MediaType: "application/sarif+json"}, {Path: JSONName, MediaType: "application/json"},
@@ -88,11 +88,11 @@ func (in Inputs) write(r *result.Result, all []finding, meta *vulndb.Metadata) e
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(in.Out, name), append(data, '\n'), 0o644); err != nil { //nolint:gosec // a report is for everybody
+		if err := os.WriteFile(filepath.Join(in.Out, name), append(data, '\n'), 0o644); err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(in.Out, TableName), []byte(table(r.Findings)), 0o644) //nolint:gosec // a report is for everybody
+	return os.WriteFile(filepath.Join(in.Out, TableName), []byte(table(r.Findings)), 0o644)
 }
 
 // predicate is in-toto's for vulnerability scans.

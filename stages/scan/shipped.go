@@ -210,7 +210,7 @@ func detect(ctx context.Context, t *types.ScanTarget) ([]finding, error) {
 }
 
 func vulnerabilityFinding(v types.DetectedVulnerability) finding {
-	severity, err := result.ParseSeverity(v.Severity)
+	severity, err := result.ParseSeverity(v.Severity) //nolint:staticcheck // what Trivy itself prints
 	if err != nil {
 		severity = result.Unknown
 	}

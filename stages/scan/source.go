@@ -165,11 +165,8 @@ func misconfigFinding(r iacscan.Result) finding {
 	}
 	meta := r.Metadata()
 	file := meta.Range().GetLocalFilename()
-	f := finding{kind: misconfig, path: file, Finding: result.Finding{ID: rule.AVDID, Severity: severity, Message: r.Description(), Fix: rule.Resolution,
+	f := finding{kind: misconfig, path: file, Finding: result.Finding{ID: rule.ID, Severity: severity, Message: r.Description(), Fix: rule.Resolution,
 		Location: fmt.Sprintf("%s:%d", file, max(1, meta.Range().GetStartLine()))}}
-	if f.ID == "" {
-		f.ID = rule.ID
-	}
 	if f.Message == "" {
 		f.Message = rule.Summary
 	}

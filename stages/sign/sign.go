@@ -89,6 +89,19 @@ func Run(ctx context.Context, in Inputs) (*result.Result, error) {
 	}, nil
 }
 
+// Try opens the key and reports which one it is, without signing anything.
+func Try(ctx context.Context, key string, password []byte) (*result.Result, error) {
+	signer, err := keyring.Signer(ctx, key, password)
+	if err != nil {
+		return nil, err
+	}
+	fingerprint, err := keyring.Fingerprint(ctx, signer)
+	if err != nil {
+		return nil, err
+	}
+	return &result.Result{Stage: "key", Verdict: result.Pass, Summary: "opens; its public half is " + fingerprint}, nil
+}
+
 func publicKey(ctx context.Context, signer signature.Signer) ([]byte, error) {
 	key, err := signer.PublicKey(options.WithContext(ctx))
 	if err != nil {

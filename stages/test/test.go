@@ -113,7 +113,7 @@ func (in Inputs) component(ctx context.Context, c plan.Component, i int) (*Repor
 	if len(cfg.Tags) > 0 {
 		args = append(args, "-tags="+strings.Join(cfg.Tags, ","))
 	}
-	cmd := exec.CommandContext(ctx, in.Go, append(args, cfg.Packages...)...) //nolint:gosec // the arguments come from the validated plan
+	cmd := exec.CommandContext(ctx, in.Go, append(args, cfg.Packages...)...)
 	cmd.Dir = filepath.Join(in.Source, filepath.FromSlash(c.Path))
 	cmd.Env = append(os.Environ(), "CGO_ENABLED="+map[bool]string{true: "1", false: "0"}[race || c.Cgo])
 	cmd.WaitDelay = 10 * time.Second
@@ -172,13 +172,14 @@ func (in Inputs) race(ctx context.Context, want string) (bool, error) {
 var unreachable = regexp.MustCompile(`dial tcp|i/o timeout|connection refused|connection reset|no such host|TLS handshake timeout|50[0-9] `)
 
 func downloadFailure(r *Report) error {
-	text := r.Noise
+	var text strings.Builder
+	text.WriteString(r.Noise)
 	for _, f := range r.Failures() {
 		if strings.Contains(f.Output, "[setup failed]") {
-			text += f.Output
+			text.WriteString(f.Output)
 		}
 	}
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(text.String()) {
 		if unreachable.MatchString(line) && strings.Contains(line, "http") {
 			return fmt.Errorf("fetching modules: %s", strings.TrimSpace(line))
 		}

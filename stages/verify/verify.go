@@ -101,7 +101,11 @@ func Run(ctx context.Context, in Inputs) (*result.Result, error) {
 		return nil, result.Inputf("%s: not found in registry %s", ref, ref.Context().RegistryStr())
 	}
 	image := ref.Context().Digest(digest.String())
-	v := &verifying{in: in, verifier: verifier, image: image, signer: fingerprint(verifier), record: Verification{
+	signer, err := keyring.Fingerprint(ctx, verifier)
+	if err != nil {
+		return nil, err
+	}
+	v := &verifying{in: in, verifier: verifier, image: image, signer: signer, record: Verification{
 		Reference: image.String(), Digest: digest.String(), Time: in.Now.UTC().Format(time.RFC3339), Policy: in.Policy}}
 	if err := v.content(ctx); err != nil {
 		return nil, err
@@ -120,7 +124,7 @@ func Run(ctx context.Context, in Inputs) (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(in.Out, FileName), append(data, '\n'), 0o644); err != nil { //nolint:gosec // evidence is for everybody
+	if err := os.WriteFile(filepath.Join(in.Out, FileName), append(data, '\n'), 0o644); err != nil {
 		return nil, err
 	}
 	return v.result(len(required)), nil

@@ -218,7 +218,7 @@ func writeTo(path string, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, r) //nolint:gosec // its size was checked
+	_, err = io.Copy(f, r)
 	return errors.Join(err, f.Close())
 }
 

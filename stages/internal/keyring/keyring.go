@@ -4,6 +4,8 @@ package keyring
 import (
 	"context"
 	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -18,6 +20,7 @@ import (
 	_ "github.com/sigstore/sigstore/pkg/signature/kms/azure"      // azurekms://
 	_ "github.com/sigstore/sigstore/pkg/signature/kms/gcp"        // gcpkms://
 	_ "github.com/sigstore/sigstore/pkg/signature/kms/hashivault" // hashivault://
+	"github.com/sigstore/sigstore/pkg/signature/options"
 
 	"github.com/slipwayhq/slipway/stages/internal/result"
 )
@@ -70,6 +73,19 @@ func Verifier(ctx context.Context, key string) (signature.Verifier, error) {
 	}
 	v, err := signature.LoadVerifier(public, crypto.SHA256)
 	return v, result.Input(err)
+}
+
+// Fingerprint names a key: the SHA-256 of its public half, as in "openssl pkey -pubin -outform der | sha256sum".
+func Fingerprint(ctx context.Context, key signature.PublicKeyProvider) (string, error) {
+	public, err := key.PublicKey(options.WithContext(ctx))
+	if err != nil {
+		return "", fmt.Errorf("asking for the public key: %w", err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("sha256:%x", sha256.Sum256(der)), nil
 }
 
 func isKMS(key string) bool { return strings.Contains(key, "://") }

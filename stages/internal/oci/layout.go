@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -87,7 +88,7 @@ func check(root *os.Root, desc v1.Descriptor, depth int) error {
 	if err := json.Unmarshal(data, &node); err != nil {
 		return fmt.Errorf("%s: %w", desc.Digest, err)
 	}
-	children := append(node.Layers, node.Manifests...)
+	children := slices.Concat(node.Layers, node.Manifests)
 	if node.Config != nil {
 		children = append(children, *node.Config)
 	}

@@ -133,7 +133,7 @@ func TestReference(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := r.Context().Registry.Scheme(); got != scheme {
+		if got := r.Context().Scheme(); got != scheme {
 			t.Errorf("%s goes over %s, want %s", ref, got, scheme)
 		}
 	}

@@ -94,7 +94,7 @@ func Write(path, toolName string, findings []result.Finding) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(b, '\n'), 0o644) //nolint:gosec // a report is for everybody
+	return os.WriteFile(path, append(b, '\n'), 0o644)
 }
 
 func message(f result.Finding) string {

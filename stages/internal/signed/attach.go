@@ -18,6 +18,8 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/dsse"
+
+	"github.com/slipwayhq/slipway/stages/internal/statement"
 )
 
 // Attach adds the bundle's signature and attestations to an image in a registry, in the form that every cosign since 1.0 reads. What
@@ -105,12 +107,12 @@ func (b *Bundle) attachAttestations(
 		}
 		// The same statement under another key is not ours.
 		if envelopes.VerifySignature(bytes.NewReader(envelope), nil) == nil {
-			known[statementOf(envelope)] = true
+			known[claimOf(envelope)] = true
 		}
 	}
 	added := 0
 	for _, a := range b.Attestations {
-		if known[statementOf(a.Envelope)] {
+		if known[claimOf(a.Envelope)] {
 			continue
 		}
 		att, err := static.NewAttestation(a.Envelope, static.WithLayerMediaType(types.MediaType(ctypes.DssePayloadType)),
@@ -129,13 +131,21 @@ func (b *Bundle) attachAttestations(
 	return added, ociremote.WriteAttestations(image.Repository, entity, opts...)
 }
 
-// statementOf is the payload of an envelope: the signature beside it differs each time.
-func statementOf(envelope []byte) string {
+// claimOf is what an envelope's statement says: the signature beside it differs each time, and so may the time of saying it.
+func claimOf(envelope []byte) string {
 	var e struct {
-		Payload string `json:"payload"`
+		Payload []byte `json:"payload"`
 	}
 	if err := json.Unmarshal(envelope, &e); err != nil {
 		return string(envelope)
 	}
-	return e.Payload
+	s, err := statement.Parse(e.Payload)
+	if err != nil {
+		return string(e.Payload)
+	}
+	claim, err := s.Claim()
+	if err != nil {
+		return string(e.Payload)
+	}
+	return string(claim)
 }

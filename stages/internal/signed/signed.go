@@ -44,10 +44,10 @@ func (b *Bundle) Write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, PublicKeyName), b.PublicKey, 0o644); err != nil { //nolint:gosec // it is public
+	if err := os.WriteFile(filepath.Join(dir, PublicKeyName), b.PublicKey, 0o644); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, bundleName), data, 0o644) //nolint:gosec // signatures are for everybody
+	return os.WriteFile(filepath.Join(dir, bundleName), data, 0o644)
 }
 
 // Read loads the bundle in dir.

@@ -117,6 +117,18 @@ func (s *Statement) Validate() error {
 	return nil
 }
 
+// Claim is the statement as JSON without the predicate's own time and timeVerified: a promotion done twice is one promotion. The times
+// that count, those of a scan or a test, lie deeper and stay.
+func (s *Statement) Claim() ([]byte, error) {
+	var predicate map[string]any
+	if err := json.Unmarshal(s.Predicate, &predicate); err != nil {
+		return nil, fmt.Errorf("decoding predicate %s: %w", s.PredicateType, err)
+	}
+	delete(predicate, "time")
+	delete(predicate, "timeVerified")
+	return json.Marshal(map[string]any{"subject": s.Subject, "predicateType": s.PredicateType, "predicate": predicate})
+}
+
 // About reports whether digest ("sha256:<hex>") is among the subjects.
 func (s *Statement) About(digest string) bool {
 	algorithm, hex, ok := strings.Cut(digest, ":")

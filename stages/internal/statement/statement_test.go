@@ -63,3 +63,32 @@ func FuzzParse(f *testing.F) {
 		s.About("sha256:ab")
 	})
 }
+
+func TestClaim(t *testing.T) {
+	claim := func(predicate any) string {
+		t.Helper()
+		s, err := New([]result.Resource{{Name: "app", Digest: map[string]string{"sha256": "ab"}}}, Test, predicate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := s.Claim()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(c)
+	}
+	type m map[string]any
+	said := claim(m{"result": "PASSED", "time": "2026-01-01T00:00:00Z", "slipway": m{"time": "2026-01-01T00:00:00Z"}})
+	for name, tt := range map[string]struct {
+		predicate any
+		same      bool
+	}{
+		"said again later": {m{"result": "PASSED", "time": "2026-01-02T00:00:00Z", "slipway": m{"time": "2026-01-01T00:00:00Z"}}, true},
+		"said of later":    {m{"result": "PASSED", "time": "2026-01-01T00:00:00Z", "slipway": m{"time": "2026-01-02T00:00:00Z"}}, false},
+		"something else":   {m{"result": "FAILED", "time": "2026-01-01T00:00:00Z", "slipway": m{"time": "2026-01-01T00:00:00Z"}}, false},
+	} {
+		if got := claim(tt.predicate) == said; got != tt.same {
+			t.Errorf("%s: same claim = %v, want %v", name, got, tt.same)
+		}
+	}
+}

@@ -259,7 +259,7 @@ func TestDigestDependsOnTheTreeOnly(t *testing.T) {
 }
 
 func TestCleanRemote(t *testing.T) {
-	//nolint:gosec // credentials are what must vanish
+
 	for in, want := range map[string]string{
 		"https://user:token@github.com/org/app.git":   "https://github.com/org/app",
 		"https://token@github.com/org/app":            "https://github.com/org/app",

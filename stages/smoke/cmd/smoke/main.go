@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/slipwayhq/slipway/stages/internal/config"
@@ -44,7 +45,7 @@ func stage() result.Stage {
 			if in.Timeout == 0 {
 				in.Timeout = time.Duration(cfg.Timeout)
 			}
-			in.Requests = append(cfg.Requests, extra...)
+			in.Requests = slices.Concat(cfg.Requests, extra)
 			return smoke.Run(ctx, in)
 		},
 	}
