@@ -196,7 +196,7 @@ func modCache(t *testing.T) string {
 var depFiles = map[string]string{
 	"go.mod": "module " + depPath + "\n", "dep.go": "package Dep\n\nconst X = 1\n", "LICENSE": "Apache\n", "NOTICE.txt": "notice\n",
 	"third_party/zlib/zlib.go": "package zlib\n\nconst Y = 2\n", "third_party/zlib/COPYING": "zlib\n", "unused/LICENSE": "GPL\n", "unused/u.go": "package unused\n",
-	"license.go": "package Dep\n",
+	"license.go": "package Dep\n", "LICENSE.docs": "CC-BY-SA\n", "license-docs.md": "CC-BY-SA\n",
 }
 
 func TestDependenciesAndTheirLicences(t *testing.T) {

@@ -17,6 +17,9 @@ import (
 // licenseFile matches the names under which licences are customarily kept.
 var licenseFile = regexp.MustCompile(`(?i)^(un)?licen[cs]es?([.-].*)?$|^cop(ying|yright|yleft)([.-].*)?$|^(notice|patents|eula)([.-].*)?$|^[A-Za-z0-9.-]+-licen[cs]e([.-].*)?$`)
 
+// docsLicense is that of a module's documentation (LICENSE.docs): a binary holds none of it.
+var docsLicense = regexp.MustCompile(`(?i)[.-]docs(\.(txt|md))?$`)
+
 // maxLicense bounds one licence file, in bytes; what is larger is no licence.
 const maxLicense = 1 << 20
 
@@ -105,7 +108,7 @@ func copyLicensesOf(src, dst string) error {
 	}
 	for _, e := range entries {
 		// Links are not followed: a module has none, and a source tree's may lead anywhere.
-		if !e.Type().IsRegular() || !licenseFile.MatchString(e.Name()) || strings.HasSuffix(e.Name(), ".go") {
+		if !e.Type().IsRegular() || !licenseFile.MatchString(e.Name()) || docsLicense.MatchString(e.Name()) || strings.HasSuffix(e.Name(), ".go") {
 			continue
 		}
 		if err := copyLicense(root, e.Name(), dst); err != nil {

@@ -232,6 +232,7 @@ func TestVerifyRefuses(t *testing.T) {
 		text    string
 	}{
 		{"no test evidence", without(statement.Test), "missing-test", "no test attestation"},
+		{"a linter's result instead of the tests'", with(statement.Test, "stage", "lint"), "missing-test", "no test attestation"},
 		{"no SBOM", without(statement.SPDX), "missing-spdx", ""},
 		{"no provenance", without(statement.Provenance), "missing-provenance", ""},
 		{"failed test", with(statement.Test, "result", "FAILED"), "wrong-test", "FAILED"},
@@ -253,6 +254,22 @@ func TestVerifyRefuses(t *testing.T) {
 				t.Errorf("a promotion without verification: error = %v", err)
 			}
 		})
+	}
+}
+
+// TestVerifyRevokes publishes a scan that fails after one that passed: the later look takes the release back, and a still later one
+// gives it free again.
+func TestVerifyRevokes(t *testing.T) {
+	w := newWorld(t)
+	w.mustPublish(w.sign(w.keys, w.digest, claims()), "v1")
+	for i, verdict := range []result.Verdict{result.Pass, result.Fail, result.Pass, result.Inconclusive} {
+		scan := map[string]map[string]any{statement.Scan: {"slipway": map[string]any{
+			"verdict": verdict, "summary": "s", "time": now.Add(time.Duration(i+1) * time.Minute).Format(time.RFC3339)}}}
+		w.mustPublish(w.sign(w.keys, w.digest, scan), "v1")
+		r, _ := w.verify(w.host+"/app:v1", w.keys)
+		if r.Verdict.OK() != verdict.OK() {
+			t.Errorf("after a scan that says %s: %s: %+v", verdict, r.Verdict, r.Findings)
+		}
 	}
 }
 

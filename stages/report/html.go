@@ -8,10 +8,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 
 	"github.com/slipwayhq/slipway/stages/internal/result"
+	"github.com/slipwayhq/slipway/stages/internal/statement"
 )
 
 //go:embed page.html.tmpl
@@ -32,9 +34,12 @@ type details struct {
 type pkg struct{ Name, Version, License, Platforms string }
 
 type evidence struct {
-	Type, Digest, Signer, Problem, Verdict string
-	OK                                     bool
+	Type, Stage, Digest, Signer, Problem, Verdict string
+	OK                                            bool
 }
+
+// Name is what people call it: "signature", "spdx", "test".
+func (e evidence) Name() string { return statement.Kind{PredicateType: e.Type, Stage: e.Stage}.String() }
 
 // readDetails takes the packages from the SBOMs and the evidence from the last verification. What cannot be read is left out: the
 // stages' verdicts do not come from here.
@@ -143,6 +148,7 @@ func HTML(w io.Writer, run *Run, d details) error {
 		"seconds": func(f float64) string { return fmt.Sprintf("%.1f s", f) },
 		"percent": func(f float64) template.CSS { return template.CSS(fmt.Sprintf("%.3f%%", f)) }, //nolint:gosec // a number
 		"digests": digests,
+		"short":   short,
 	}).Parse(page)
 	if err != nil {
 		return err
@@ -179,6 +185,23 @@ func HTML(w io.Writer, run *Run, d details) error {
 		v.Packages, v.MorePackages = v.Packages[:maxPackages], n-maxPackages
 	}
 	return t.Execute(w, v)
+}
+
+// longDigest is a SHA-256 in full: nobody reads more than its first digits.
+var longDigest = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
+
+// short is text with each digest abbreviated; the whole one appears when the pointer rests on it.
+func short(text string) template.HTML {
+	var b strings.Builder
+	at := 0
+	for _, m := range longDigest.FindAllStringIndex(text, -1) {
+		full := text[m[0]:m[1]]
+		b.WriteString(template.HTMLEscapeString(text[at:m[0]]))
+		b.WriteString(`<code title="` + full + `">` + full[:len("sha256:")+12] + `…</code>`)
+		at = m[1]
+	}
+	b.WriteString(template.HTMLEscapeString(text[at:]))
+	return template.HTML(b.String()) //nolint:gosec // escaped above; a digest has no special character
 }
 
 func digests(r result.Resource) string {

@@ -93,6 +93,19 @@ func TestPageEscapes(t *testing.T) {
 	}
 }
 
+func TestShort(t *testing.T) {
+	hex := strings.Repeat("ab", 32)
+	for text, want := range map[string]string{
+		"":                   "",
+		"<b> sha256:" + hex:  `&lt;b&gt; <code title="sha256:` + hex + `">sha256:abababababab…</code>`,
+		"sha256:ab & others": "sha256:ab &amp; others",
+	} {
+		if got := string(short(text)); got != want {
+			t.Errorf("short(%q) = %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestParseInput(t *testing.T) {
 	for name, data := range map[string]string{
 		"not JSON": "{", "other schema": `{"schema":"x"}`,

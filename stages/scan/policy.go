@@ -86,7 +86,7 @@ func judge(all []finding, policy config.Scan, now time.Time) *result.Result {
 		return cmp.Or(b.Severity.Rank()-a.Severity.Rank(), strings.Compare(a.ID, b.ID), strings.Compare(a.Location, b.Location))
 	})
 	r.Metrics["failing"] = float64(failing)
-	r.Summary = fmt.Sprintf("%d findings, %d of them count (severity %s and above)", len(r.Findings), failing, threshold)
+	r.Summary = fmt.Sprintf("%d found, %d of them count (severity %s and above)", len(r.Findings), failing, threshold)
 	if failing > 0 {
 		r.Verdict = result.Fail
 	}

@@ -75,7 +75,7 @@ func Run(ctx context.Context, in Inputs) (*result.Result, error) {
 		}
 		envelope, err := envelopes.SignMessage(bytes.NewReader(data), options.WithContext(ctx))
 		if err != nil {
-			return nil, fmt.Errorf("signing the %s statement: %w", statement.ShortName(s.PredicateType), err)
+			return nil, fmt.Errorf("signing the %s statement: %w", s.Kind(), err)
 		}
 		b.Attestations = append(b.Attestations, signed.Attestation{PredicateType: s.PredicateType, Envelope: envelope})
 	}

@@ -64,7 +64,9 @@ type Verification struct {
 // Evidence is a signature or an attestation, and whether it holds.
 type Evidence struct {
 	// Type is "signature" or a predicate type.
-	Type   string `json:"type"`
+	Type string `json:"type"`
+	// Stage is the one whose result a test result is.
+	Stage  string `json:"stage,omitempty"`
 	Digest string `json:"digest"`
 	// Signer is the public key's SHA-256 when the signature holds under it.
 	Signer string `json:"signer,omitempty"`
@@ -81,13 +83,13 @@ func Run(ctx context.Context, in Inputs) (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	required := make([]string, 0, len(in.Policy.Require))
+	required := make([]statement.Kind, 0, len(in.Policy.Require))
 	for _, r := range in.Policy.Require {
-		t, err := statement.PredicateType(r)
+		k, err := statement.ParseKind(r)
 		if err != nil {
 			return nil, err
 		}
-		required = append(required, t)
+		required = append(required, k)
 	}
 	ref, err := in.Client.Reference(in.Reference)
 	if err != nil {
@@ -254,8 +256,8 @@ func (v *verifying) signatureEvidence(s cosignoci.Signature) Evidence {
 	return e
 }
 
-// attestations looks at every attestation, and then for each required type whether one holds.
-func (v *verifying) attestations(entity cosignoci.SignedEntity, required []string) error {
+// attestations looks at every attestation, and then for each required kind whether one holds.
+func (v *verifying) attestations(entity cosignoci.SignedEntity, required []statement.Kind) error {
 	atts, err := entity.Attestations()
 	if err != nil {
 		return fmt.Errorf("reading attestations: %w", err)
@@ -264,32 +266,40 @@ func (v *verifying) attestations(entity cosignoci.SignedEntity, required []strin
 	if err != nil {
 		return fmt.Errorf("reading attestations: %w", err)
 	}
-	byType := map[string][]Evidence{}
+	found := map[statement.Kind][]Evidence{}
 	for _, a := range all {
 		e := v.attestationEvidence(a)
-		byType[e.Type] = append(byType[e.Type], e)
+		kind := statement.Kind{PredicateType: e.Type, Stage: e.Stage}
+		found[kind] = append(found[kind], e)
 		v.record.Evidence = append(v.record.Evidence, e)
 	}
-	for _, t := range required {
-		found := byType[t]
-		if slices.ContainsFunc(found, func(e Evidence) bool { return e.OK }) {
-			continue
-		}
-		short := statement.ShortName(t)
-		if len(found) == 0 {
-			v.fail("missing-"+short, "run the pipeline again, and publish what it signed", "the image has no %s attestation (%s)", short, t)
-			continue
-		}
-		var problems []string
-		for _, e := range found {
-			if !slices.Contains(problems, e.Problem) {
-				problems = append(problems, e.Problem)
-			}
-		}
-		v.fail("wrong-"+short, "run the pipeline again, and publish what it signed",
-			"none of the image's %d %s attestations counts: %s", len(found), short, strings.Join(problems, "; "))
+	for _, kind := range required {
+		v.require(kind, found[kind])
 	}
 	return nil
+}
+
+// require asks for one piece of a kind that holds. Where verdicts have a time, the newest decides: a scan that fails today takes back
+// what last week's said.
+func (v *verifying) require(kind statement.Kind, found []Evidence) {
+	const again = "run the pipeline again, and publish what it signed"
+	if len(found) == 0 {
+		v.fail("missing-"+kind.String(), again, "the image has no %s attestation (%s)", kind, kind.PredicateType)
+		return
+	}
+	newest := slices.MaxFunc(found, func(a, b Evidence) int { return strings.Compare(a.Time, b.Time) }).Time
+	var problems []string
+	for _, e := range found {
+		if !e.OK && e.Time == newest && !slices.Contains(problems, e.Problem) {
+			problems = append(problems, e.Problem)
+		}
+	}
+	switch {
+	case newest != "" && len(problems) > 0:
+		v.fail("wrong-"+kind.String(), again, "the newest of the image's %s attestations does not count: %s", kind, strings.Join(problems, "; "))
+	case newest == "" && !slices.ContainsFunc(found, func(e Evidence) bool { return e.OK }):
+		v.fail("wrong-"+kind.String(), again, "none of the image's %d %s attestations counts: %s", len(found), kind, strings.Join(problems, "; "))
+	}
 }
 
 func (v *verifying) attestationEvidence(a cosignoci.Signature) Evidence {
@@ -309,7 +319,8 @@ func (v *verifying) attestationEvidence(a cosignoci.Signature) Evidence {
 	if err != nil {
 		return problem("%v", err)
 	}
-	e.Type = s.PredicateType
+	kind := s.Kind()
+	e.Type, e.Stage = kind.PredicateType, kind.Stage
 	if err := dsse.WrapVerifier(v.verifier).VerifySignature(bytes.NewReader(envelope), nil); err != nil {
 		return problem("it was signed by another key, or changed")
 	}
@@ -348,27 +359,22 @@ func (v *verifying) judge(s *statement.Statement, e *Evidence) string {
 	if err := json.Unmarshal(s.Predicate, &p); err != nil {
 		return "its predicate cannot be read"
 	}
-	if s.PredicateType == statement.Test && p.Result != "PASSED" {
-		e.Verdict = p.Result
-		return fmt.Sprintf("its result is %q, not PASSED", p.Result)
-	}
 	if p.Slipway == nil {
 		return "it holds no verdict"
 	}
-	e.Verdict, e.Time = string(p.Slipway.Verdict), p.Slipway.Time
-	if p.Slipway.Verdict != result.Pass {
-		return fmt.Sprintf("its verdict is %q: %s", p.Slipway.Verdict, p.Slipway.Summary)
-	}
-	if s.PredicateType != statement.Scan {
-		return ""
-	}
 	at, err := time.Parse(time.RFC3339, p.Slipway.Time)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "its time cannot be read"
+	}
+	e.Verdict, e.Time = string(p.Slipway.Verdict), at.UTC().Format(time.RFC3339)
+	switch {
+	case p.Slipway.Verdict != result.Pass:
+		return fmt.Sprintf("its verdict is %q: %s", p.Slipway.Verdict, p.Slipway.Summary)
 	case at.After(v.in.Now.Add(clockSkew)):
 		return fmt.Sprintf("its time %s lies in the future", p.Slipway.Time)
-	case v.in.Policy.MaxAge > 0 && v.in.Now.Sub(at) > v.in.Policy.MaxAge:
+	case s.PredicateType == statement.Test && p.Result != "PASSED":
+		return fmt.Sprintf("its result is %q, not PASSED", p.Result)
+	case s.PredicateType == statement.Scan && v.in.Policy.MaxAge > 0 && v.in.Now.Sub(at) > v.in.Policy.MaxAge:
 		return fmt.Sprintf("it is %s old (limit %s)", v.in.Now.Sub(at).Round(time.Minute), v.in.Policy.MaxAge)
 	}
 	return ""

@@ -5,12 +5,16 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/slipwayhq/slipway/stages/internal/statement"
 )
 
 type schemaNode struct {
 	Type                 any                    `json:"type"`
 	Description          string                 `json:"description"`
+	Pattern              string                 `json:"pattern"`
 	Properties           map[string]*schemaNode `json:"properties"`
 	Items                *schemaNode            `json:"items"`
 	AdditionalProperties json.RawMessage        `json:"additionalProperties"`
@@ -34,6 +38,10 @@ func TestSchemaAgreesWithTheStruct(t *testing.T) {
 		if !slices.Equal(n.Enum, want) {
 			t.Errorf("%s: enum %v, want %v", key, n.Enum, want)
 		}
+	}
+	names := strings.Join(statement.KindNames(), "|")
+	if got, want := at(&s, "verify.require").Items.Pattern, "^("+names+"|.*://.*)$"; got != want {
+		t.Errorf("verify.require: pattern %q, want %q", got, want)
 	}
 	b, err := json.Marshal(Default())
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/slipwayhq/slipway/stages/internal/statement"
 )
 
 // Words that a key accepts.
@@ -17,7 +19,6 @@ var (
 	lintTools    = []string{"gofmt", "vet", "golangci-lint", "mod-tidy", "mod-verify"}
 	raceModes    = []string{"auto", "on", "off"}
 	scanLevels   = []string{"low", "medium", "high", "critical"}
-	evidence     = []string{"spdx", "cyclonedx", "scan", "test", "provenance"}
 	linuxArches  = []string{"386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64le", "riscv64", "s390x"}
 	archVariants = map[string][]string{"amd64": {"v1", "v2", "v3", "v4"}, "arm": {"v5", "v6", "v7"}, "arm64": {"v8"}}
 )
@@ -221,6 +222,7 @@ func (c *checker) smoke(s Smoke) {
 }
 
 func (c *checker) require(key string, list []string) {
+	evidence := statement.KindNames()
 	seen := map[string]bool{}
 	for i, s := range list {
 		if !slices.Contains(evidence, s) && !strings.Contains(s, "://") {

@@ -27,37 +27,6 @@ const (
 	Promotion  = "https://slipway.dev/attestations/promotion/v1"
 )
 
-// shortNames are those of slipway.yaml.
-var shortNames = map[string]string{
-	"spdx": SPDX, "cyclonedx": CycloneDX, "scan": Scan, "test": Test, "provenance": Provenance, "promotion": Promotion,
-}
-
-// PredicateType resolves a short name; a URI is its own.
-func PredicateType(name string) (string, error) {
-	if t, ok := shortNames[name]; ok {
-		return t, nil
-	}
-	if strings.Contains(name, "://") {
-		return name, nil
-	}
-	known := make([]string, 0, len(shortNames))
-	for n := range shortNames {
-		known = append(known, n)
-	}
-	slices.Sort(known)
-	return "", result.Inputf("unknown evidence %q: use a predicate type's URI or one of %s", name, strings.Join(known, ", "))
-}
-
-// ShortName is what people call a predicate type.
-func ShortName(predicateType string) string {
-	for n, t := range shortNames {
-		if t == predicateType {
-			return n
-		}
-	}
-	return predicateType
-}
-
 // Statement is a claim about its subjects.
 type Statement struct {
 	Type          string            `json:"_type"`

@@ -38,15 +38,27 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestPredicateType(t *testing.T) {
-	if got, err := PredicateType("scan"); err != nil || got != Scan {
-		t.Errorf("scan = %q, %v", got, err)
+func TestParseKind(t *testing.T) {
+	for name, want := range map[string]Kind{"scan": {PredicateType: Scan}, "test": {Test, "test"}, "lint": {Test, "lint"}, Test: {Test, "test"},
+		"https://example.com/x": {PredicateType: "https://example.com/x"}} {
+		if got, err := ParseKind(name); err != nil || got != want {
+			t.Errorf("ParseKind(%q) = %v, %v; want %v", name, got, err, want)
+		}
 	}
-	if got, err := PredicateType("https://example.com/x"); err != nil || got != "https://example.com/x" {
-		t.Errorf("URI = %q, %v", got, err)
-	}
-	if _, err := PredicateType("scann"); !result.IsInput(err) {
+	if _, err := ParseKind("scann"); !result.IsInput(err) {
 		t.Errorf("unknown name: error = %v, want an input error", err)
+	}
+}
+
+func TestKind(t *testing.T) {
+	for predicate, want := range map[string]string{`{"stage":"lint"}`: "lint", `{"stage":"test"}`: "test", `{}`: "test", `[]`: "test", `{"stage":"fuzz"}`: "fuzz"} {
+		s := &Statement{PredicateType: Test, Predicate: []byte(predicate)}
+		if got := s.Kind().String(); got != want {
+			t.Errorf("%s is about %q, want %q", predicate, got, want)
+		}
+	}
+	if got := (&Statement{PredicateType: SPDX, Predicate: []byte(`{"stage":"lint"}`)}).Kind(); got != (Kind{PredicateType: SPDX}) {
+		t.Errorf("SPDX is about %v", got)
 	}
 }
 
