@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -52,7 +53,7 @@ func (m *machine) ensureEngine(ctx context.Context, registry string) error {
 	if err := m.build(ctx, registry, inputs); err != nil {
 		return err
 	}
-	if err := m.stop("engine"); err != nil {
+	if err := m.stopEngine(ctx); err != nil {
 		return fmt.Errorf("stopping the old engine: %w", err)
 	}
 	return m.log.step("starting the engine", func() error { return m.startEngine(registry, socket, inputs) })
@@ -63,7 +64,7 @@ func (m *machine) build(ctx context.Context, registry, inputs string) error {
 	if mark, err := os.ReadFile(m.path("run", "built")); err == nil && string(mark) == inputs {
 		return nil
 	}
-	if err := m.enoughSpace(); err != nil {
+	if err := m.enoughSpace(neededBytes); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -99,11 +100,37 @@ func (m *machine) build(ctx context.Context, registry, inputs string) error {
 	if err := m.log.step("making the Go SDK's image", func() error { return m.makeSDK(ctx, golang) }); err != nil {
 		return err
 	}
+	if err := m.removeOldImages(ctx); err != nil {
+		return fmt.Errorf("removing old images: %w", err)
+	}
 	return writeFile(m.path("run", "built"), []byte(inputs))
 }
 
+// removeOldImages deletes what base images were made of with another toolchain or list of packages.
+func (m *machine) removeOldImages(ctx context.Context) error {
+	for _, b := range baseImages {
+		current, err := m.imageDir(ctx, b)
+		if err != nil {
+			return err
+		}
+		all, err := filepath.Glob(m.path("images", b.name+"-*"))
+		if err != nil {
+			return err
+		}
+		for _, dir := range all {
+			if dir == current {
+				continue
+			}
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (m *machine) imagesOf(ctx context.Context, registry string) error {
-	if err := m.installPackages(ctx); err != nil {
+	if err := m.installPackages(ctx, debianPackages); err != nil {
 		return err
 	}
 	for _, b := range baseImages {
@@ -141,9 +168,9 @@ func (m *machine) buildPrograms(ctx context.Context) error {
 	return os.RemoveAll(tmp)
 }
 
-func (m *machine) installPackages(ctx context.Context) error {
+func (m *machine) installPackages(ctx context.Context, packages map[string]string) error {
 	var missing []string
-	for pkg, file := range debianPackages {
+	for pkg, file := range packages {
 		if _, err := os.Stat(file); err != nil {
 			missing = append(missing, pkg)
 		}
@@ -155,6 +182,7 @@ func (m *machine) installPackages(ctx context.Context) error {
 		return usagef("this machine has no apt-get, and lacks %s: use Debian 12 or newer, or install dagger and Docker (https://docs.dagger.io)",
 			strings.Join(missing, ", "))
 	}
+	slices.Sort(missing)
 	return m.log.step("installing Debian packages: "+strings.Join(missing, " "), func() error {
 		if err := m.command(ctx, "apt-get", "update", "-qq"); err != nil {
 			return err
@@ -163,16 +191,20 @@ func (m *machine) installPackages(ctx context.Context) error {
 	})
 }
 
-func (m *machine) enoughSpace() error {
+func (m *machine) enoughSpace(needed uint64) error {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(m.root, &fs); err != nil {
 		return err
 	}
-	if free := fs.Bavail * uint64(fs.Bsize); free < neededBytes {
+	if free := fs.Bavail * uint64(fs.Bsize); free < needed { //nolint:gosec // a block's size is positive
 		return usagef("%s has %.1f GB free, and %.1f GB are needed: free some, or set SLIPWAY_CACHE to a folder elsewhere",
-			m.root, float64(free)/1e9, float64(neededBytes)/1e9)
+			m.root, float64(free)/1e9, float64(needed)/1e9)
 	}
 	return nil
+}
+
+func (m *machine) stopEngine(ctx context.Context) error {
+	return errors.Join(m.stop("engine"), m.removeNetwork(ctx))
 }
 
 func (m *machine) startEngine(registry, socket, inputs string) error {
@@ -198,8 +230,12 @@ insecure-entitlements = ["security.insecure"]
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	name, cidr, err := m.network()
+	if err != nil {
+		return err
+	}
 	cmd := exec.Command(m.path("bin", "dagger-engine"), "--config", m.path("run", "engine.toml"), "--addr", m.socket(),
-		"--oci-cni-binary-dir", m.path("cni"))
+		"--oci-cni-binary-dir", m.path("cni"), "--network-name", name, "--network-cidr", cidr)
 	cmd.Env = append(os.Environ(),
 		"PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin",
 		"SLIPWAY_ENGINE_RUNC="+debianPackages["runc"],
@@ -238,16 +274,24 @@ func goEnv(ctx context.Context, name string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// command runs a program; its output is in the error when it fails, and nowhere else.
+// command runs a program. Its output goes into the build log, and the end of it into the error when it fails.
 func (m *machine) command(ctx context.Context, name string, args ...string) error {
+	log, err := os.OpenFile(m.path("log", "build.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	fmt.Fprintf(log, "%s $ %s %s\n", time.Now().UTC().Format(time.RFC3339), name, strings.Join(args, " "))
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "DEBIAN_FRONTEND=noninteractive")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
+	var out strings.Builder
+	cmd.Stdout = io.MultiWriter(log, &out)
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		text := strings.TrimSpace(string(out))
+		text := strings.TrimSpace(out.String())
 		const tail = 4 << 10
 		return fmt.Errorf("%s: %w\n%s", name, err, text[max(0, len(text)-tail):])
 	}

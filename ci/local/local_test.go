@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -178,5 +179,209 @@ func TestUsage(t *testing.T) {
 		if _, ok := errors.AsType[usageError](err); !ok {
 			t.Errorf("%q: error = %v, want a usage error", args, err)
 		}
+	}
+}
+
+// script puts a program of that name first on the PATH.
+func script(t *testing.T, name, text string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+func TestPackages(t *testing.T) {
+	m := testMachine(t)
+	missing := map[string]string{"frobnicate": "/nonexistent/frobnicate", "sh": "/bin/sh"}
+	t.Run("nothing to do", func(t *testing.T) {
+		t.Setenv("PATH", "")
+		if err := m.installPackages(t.Context(), map[string]string{"sh": "/bin/sh"}); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("no apt", func(t *testing.T) {
+		t.Setenv("PATH", "")
+		err := m.installPackages(t.Context(), missing)
+		if _, ok := errors.AsType[usageError](err); !ok || !strings.Contains(err.Error(), "frobnicate") || strings.Contains(err.Error(), "sh,") {
+			t.Errorf("error = %v, want a usage error that names what is missing", err)
+		}
+	})
+	t.Run("apt fails", func(t *testing.T) {
+		script(t, "apt-get", "echo E: Unable to locate package frobnicate >&2; exit 100")
+		err := m.installPackages(t.Context(), missing)
+		if err == nil || !strings.Contains(err.Error(), "Unable to locate package frobnicate") {
+			t.Errorf("error = %v, want what apt said", err)
+		}
+		var b strings.Builder
+		if err := m.logs(t.Context(), &b, "build", false); err != nil || !strings.Contains(b.String(), "Unable to locate") {
+			t.Errorf("the build log says %q, %v", b.String(), err)
+		}
+	})
+}
+
+func TestFullDisk(t *testing.T) {
+	m := testMachine(t)
+	err := m.enoughSpace(1 << 62)
+	if _, ok := errors.AsType[usageError](err); !ok || !strings.Contains(err.Error(), m.root) || !strings.Contains(err.Error(), "SLIPWAY_CACHE") {
+		t.Errorf("error = %v, want a usage error that names the folder and the way out", err)
+	}
+	if err := m.enoughSpace(1); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHalfWrittenImage is interrupted while it makes a system: what is left must not count as one.
+func TestHalfWrittenImage(t *testing.T) {
+	m := testMachine(t)
+	dir := m.path("images", "demo", "rootfs")
+	image := baseImage{name: "demo", suite: "bookworm"}
+	script(t, "mmdebstrap", `for last; do :; done; mkdir -p "$last"; touch "$last/half"; exit 1`)
+	if err := m.debootstrap(t.Context(), image, dir); err == nil {
+		t.Fatal("no error")
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("half a system counts as one: %v", err)
+	}
+	script(t, "mmdebstrap", `for last; do :; done; mkdir -p "$last"; touch "$last/whole"`)
+	if err := m.debootstrap(t.Context(), image, dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "half")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the first try's files are among the second's: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "whole")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFreeRange(t *testing.T) {
+	prefixes := func(list ...string) (out []netip.Prefix) {
+		for _, s := range list {
+			out = append(out, netip.MustParsePrefix(s))
+		}
+		return out
+	}
+	for _, tt := range []struct {
+		start byte
+		used  []netip.Prefix
+		want  string
+	}{
+		{0, nil, "10.64.0.0/16"},
+		{23, prefixes("192.168.1.0/24"), "10.87.0.0/16"},
+		{23, prefixes("10.87.0.0/16", "10.88.3.0/24"), "10.89.0.0/16"},
+		{23, prefixes("10.0.0.0/8"), "10.87.0.0/16"},
+		{255, prefixes("10.191.0.0/16"), "10.64.0.0/16"},
+	} {
+		if got, err := freeRange(tt.start, tt.used); err != nil || got != tt.want {
+			t.Errorf("freeRange(%d, %v) = %s, %v; want %s", tt.start, tt.used, got, err, tt.want)
+		}
+	}
+	var all []netip.Prefix
+	for i := range 128 {
+		all = append(all, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64 + byte(i), 7, 0}), 24))
+	}
+	if got, err := freeRange(0, all); err == nil {
+		t.Errorf("with everything in use: %s", got)
+	}
+}
+
+// TestRemoval deletes the rules of one network's containers and leaves those of others alone.
+func TestRemoval(t *testing.T) {
+	const nat = `-P POSTROUTING ACCEPT
+-A POSTROUTING -s 10.87.0.60/32 -m comment --comment "name: \"slipab\" id: \"x\"" -j CNI-5ac9
+-A POSTROUTING -s 10.88.0.2/32 -m comment --comment "name: \"podman\" id: \"y\"" -j CNI-77aa
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+`
+	const forward = `-N CNI-FORWARD
+-A CNI-FORWARD -m comment --comment "CNI firewall plugin admin overrides" -j CNI-ADMIN
+-A CNI-FORWARD -d 10.87.0.60/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A CNI-FORWARD -s 10.87.0.60/32 -j ACCEPT
+-A CNI-FORWARD -s 10.88.0.2/32 -j ACCEPT
+`
+	const want = `*nat
+-D POSTROUTING -s 10.87.0.60/32 -m comment --comment "name: \"slipab\" id: \"x\"" -j CNI-5ac9
+-F CNI-5ac9
+-X CNI-5ac9
+COMMIT
+*filter
+-D CNI-FORWARD -d 10.87.0.60/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-D CNI-FORWARD -s 10.87.0.60/32 -j ACCEPT
+COMMIT
+`
+	if got := removal("slipab", nat, forward); got != want {
+		t.Errorf("removal:\n%s\nwant:\n%s", got, want)
+	}
+	if got := removal("slipcd", nat, forward); got != "" {
+		t.Errorf("another network's removal: %s", got)
+	}
+}
+
+func TestProgress(t *testing.T) {
+	var plain strings.Builder
+	p := newProgress(&plain)
+	if err := p.step("one", func() error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if s := plain.String(); strings.Contains(s, "\x1b") || !strings.Contains(s, "one ...\n") || !strings.Contains(s, "one: done in") {
+		t.Errorf("without a terminal: %q", s)
+	}
+	var live strings.Builder
+	p = newProgress(&live)
+	p.width = 40
+	failed := errors.New("broken")
+	err := p.step("two", func() error {
+		p.say("between")
+		return p.step(strings.Repeat("long ", 20), func() error { p.say("deep"); return failed })
+	})
+	if !errors.Is(err, failed) || !strings.HasPrefix(err.Error(), "two: long") {
+		t.Errorf("error = %v", err)
+	}
+	for line := range strings.SplitSeq(live.String(), "\r\x1b[K") {
+		if strings.HasPrefix(line, "...") && len([]rune(line)) >= 40 {
+			t.Errorf("a line of %d columns on a terminal of 40: %q", len([]rune(line)), line)
+		}
+	}
+	if s := live.String(); !strings.Contains(s, "... two (0 s)") || !strings.HasSuffix(s, "\r\x1b[K") {
+		t.Errorf("on a terminal: %q", s)
+	}
+}
+
+func TestLogsFollow(t *testing.T) {
+	m := testMachine(t)
+	if err := os.WriteFile(m.path("log", "engine.log"), []byte(strings.Repeat("x", 100<<10)+"\nfirst\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- m.logs(ctx, w, "engine", true); w.Close() }()
+	var got strings.Builder
+	buf := make([]byte, 32<<10)
+	for !strings.Contains(got.String(), "second") {
+		n, err := r.Read(buf)
+		if err != nil {
+			t.Fatalf("%v after %d bytes", err, got.Len())
+		}
+		got.Write(buf[:n])
+		if strings.HasSuffix(got.String(), "first\n") {
+			f, err := os.OpenFile(m.path("log", "engine.log"), os.O_APPEND|os.O_WRONLY, 0o644)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteString("second\n"); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+		}
+	}
+	if got.Len() > 70<<10 {
+		t.Errorf("%d bytes, want the end only", got.Len())
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("interrupted: %v", err)
 	}
 }

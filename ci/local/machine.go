@@ -49,7 +49,7 @@ func newMachine(stderr io.Writer) (*machine, error) {
 			return nil, usagef("creating the cache folder: %w: set SLIPWAY_CACHE to a folder of yours", err)
 		}
 	}
-	return &machine{root: root, source: source, log: &progress{w: stderr, began: time.Now()}}, nil
+	return &machine{root: root, source: source, log: newProgress(stderr)}, nil
 }
 
 func (m *machine) path(elem ...string) string {
@@ -174,20 +174,35 @@ func (m *machine) status(w io.Writer, asJSON bool) error {
 	return nil
 }
 
-func (m *machine) logs(w io.Writer, name string) error {
+// logs prints the end of a log, and with follow also what comes until ctx ends.
+func (m *machine) logs(ctx context.Context, w io.Writer, name string, follow bool) error {
 	if name == "" {
 		name = "engine"
 	}
-	if name != "engine" && name != "registry" {
-		return usagef("logs: unknown log %q: use engine or registry", name)
+	if !slices.Contains([]string{"engine", "registry", "build"}, name) {
+		return usagef("logs: unknown log %q: use engine, registry or build", name)
 	}
-	data, err := os.ReadFile(m.path("log", name+".log"))
+	f, err := os.Open(m.path("log", name+".log"))
 	if err != nil {
 		return usagef("logs: nothing was logged yet: %w", err)
 	}
+	defer f.Close()
 	const tail = 64 << 10
-	_, err = w.Write(data[max(0, len(data)-tail):])
-	return err
+	if info, err := f.Stat(); err == nil && info.Size() > tail {
+		if _, err := f.Seek(-tail, io.SeekEnd); err != nil {
+			return err
+		}
+	}
+	for {
+		if _, err := io.Copy(w, f); err != nil || !follow {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
 }
 
 func (m *machine) down(ctx context.Context, purge bool) error {
@@ -196,10 +211,11 @@ func (m *machine) down(ctx context.Context, purge bool) error {
 		return err
 	}
 	defer unlock()
-	for _, name := range []string{"engine", "registry"} {
-		if err := m.stop(name); err != nil {
-			return fmt.Errorf("stopping the %s: %w", name, err)
-		}
+	if err := m.stopEngine(ctx); err != nil {
+		return fmt.Errorf("stopping the engine: %w", err)
+	}
+	if err := m.stop("registry"); err != nil {
+		return fmt.Errorf("stopping the registry: %w", err)
 	}
 	if purge {
 		return os.RemoveAll(m.root)

@@ -18,7 +18,7 @@ const usage = `usage: ci/local/run COMMAND
   up [--registry-only]                 build what is missing and start the engine and the registry; a no-op when they run
   exec [--registry-only] -- CMD ARGS   up, then run CMD with dagger on the PATH and SLIPWAY_REGISTRY set
   status [--json]                      what runs, and where
-  logs [engine|registry]               the last lines of a log
+  logs [-f] [engine|registry|build]    the end of a log; -f goes on until interrupted
   down [--purge]                       stop both; --purge also deletes the cache folder
 
 SLIPWAY_CACHE names the cache folder; the default is slipway in the user's cache folder.
@@ -31,14 +31,16 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "ci/local:", err)
-		if _, ok := errors.AsType[usageError](err); ok {
-			os.Exit(2)
-		}
-		os.Exit(3)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err == nil {
+		return
 	}
+	fmt.Fprintln(os.Stderr, "ci/local:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		os.Exit(2)
+	}
+	os.Exit(3)
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -55,6 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	registryOnly := fs.Bool("registry-only", false, "")
 	asJSON := fs.Bool("json", false, "")
 	purge := fs.Bool("purge", false, "")
+	follow := fs.Bool("f", false, "")
 	addr := fs.String("addr", "", "")
 	if args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
 		fmt.Fprint(stdout, usage)
@@ -75,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case "status":
 		return m.status(stdout, *asJSON)
 	case "logs":
-		return m.logs(stdout, fs.Arg(0))
+		return m.logs(ctx, stdout, fs.Arg(0), *follow)
 	case "down":
 		return m.down(ctx, *purge)
 	case "serve-registry": // what up starts in the background

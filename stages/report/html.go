@@ -39,7 +39,9 @@ type evidence struct {
 }
 
 // Name is what people call it: "signature", "spdx", "test".
-func (e evidence) Name() string { return statement.Kind{PredicateType: e.Type, Stage: e.Stage}.String() }
+func (e evidence) Name() string {
+	return statement.Kind{PredicateType: e.Type, Stage: e.Stage}.String()
+}
 
 // readDetails takes the packages from the SBOMs and the evidence from the last verification. What cannot be read is left out: the
 // stages' verdicts do not come from here.

@@ -20,6 +20,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 
+	_ "modernc.org/sqlite" // Syft reads RPM databases with it
+
 	"github.com/slipwayhq/slipway/stages/internal/oci"
 	"github.com/slipwayhq/slipway/stages/internal/result"
 )

@@ -9,8 +9,6 @@ import (
 
 	"github.com/slipwayhq/slipway/stages/internal/result"
 	"github.com/slipwayhq/slipway/stages/sbom"
-
-	_ "modernc.org/sqlite" // Syft reads RPM databases with it
 )
 
 func main() { os.Exit(result.Main(stage(), os.Args[1:], os.Stderr)) }
