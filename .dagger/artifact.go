@@ -52,7 +52,11 @@ func (s *Slipway) compileProject(ctx context.Context, plan *Report) (*Report, er
 	if s.Version != "" {
 		args = append(args, "-version", s.Version)
 	}
-	return run(ctx, "build", s.projectContainer("release", "gobuild", plan), args)
+	ctr, err := s.projectContainer(ctx, "release", "gobuild", plan)
+	if err != nil {
+		return nil, err
+	}
+	return run(ctx, "build", ctr, args)
 }
 
 // assemble turns binaries into the image.
@@ -169,10 +173,14 @@ func (a *Artifact) ScanReport(
 
 // scan has the SBOM, the database and the source; it has no credential and needs no network.
 func (a *Artifact) scan(ctx context.Context, sbom, db *Report) (*Report, error) {
+	facts, err := a.PlanReport.facts(ctx)
+	if err != nil {
+		return nil, err
+	}
 	ctr := a.Slipway.program("scan").
 		WithMountedDirectory("/sbom", sbom.Files).
 		WithMountedDirectory("/db", db.Files.Directory("db")).
-		WithMountedDirectory("/src", a.Slipway.sourceOnly()).
+		WithMountedDirectory("/src", a.Slipway.sourceOnly(facts)).
 		WithMountedFile("/plan/plan.json", a.PlanReport.Files.File("plan.json"))
 	return run(ctx, "scan", ctr, []string{"scan", "-sbom", "/sbom", "-db", "/db", "-source", "/src", "-plan", "/plan/plan.json",
 		"-now", hour().Format(time.RFC3339)})

@@ -27,8 +27,11 @@ func (s *Slipway) LintReport(ctx context.Context) (*Report, error) {
 		WithEnvVariable("CGO_ENABLED", "0").
 		WithExec([]string{"go", "install", "-trimpath", "-ldflags", "-s -w", golangciLint}).
 		File("/go/bin/golangci-lint")
-	ctr := s.projectContainer("check", "lint", plan).
-		WithFile(programPath("golangci-lint"), linter)
+	ctr, err := s.projectContainer(ctx, "check", "lint", plan)
+	if err != nil {
+		return nil, err
+	}
+	ctr = ctr.WithFile(programPath("golangci-lint"), linter)
 	return run(ctx, "lint", ctr, []string{"lint", "-source", "/src", "-plan", "/plan/plan.json", "-golangci", programPath("golangci-lint")})
 }
 
@@ -49,14 +52,22 @@ func (s *Slipway) TestReport(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	return run(ctx, "test", s.projectContainer("check", "gotest", plan), []string{"gotest", "-source", "/src", "-plan", "/plan/plan.json"})
+	ctr, err := s.projectContainer(ctx, "check", "gotest", plan)
+	if err != nil {
+		return nil, err
+	}
+	return run(ctx, "test", ctr, []string{"gotest", "-source", "/src", "-plan", "/plan/plan.json"})
 }
 
 // projectContainer is a Go container with one stage program, the project's source and the plan.
-func (s *Slipway) projectContainer(trust, program string, plan *Report) *dagger.Container {
+func (s *Slipway) projectContainer(ctx context.Context, trust, program string, plan *Report) (*dagger.Container, error) {
+	facts, err := plan.facts(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return s.goContainer(trust).
 		WithFile(programPath(program), s.programFile(program)).
 		WithMountedFile("/plan/plan.json", plan.Files.File("plan.json")).
-		WithDirectory("/src", s.sourceOnly()).
-		WithWorkdir("/src")
+		WithDirectory("/src", s.sourceOnly(facts)).
+		WithWorkdir("/src"), nil
 }

@@ -11,8 +11,9 @@ type planFacts struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 	Source  struct {
-		Commit string `json:"commit"`
-		Epoch  int64  `json:"epoch"`
+		Commit  string   `json:"commit"`
+		Epoch   int64    `json:"epoch"`
+		Ignored []string `json:"ignored"`
 	} `json:"source"`
 	Config struct {
 		Build struct {

@@ -23,3 +23,17 @@ with_engine() {
     "$root/ci/local/run" exec --registry-only -- "$@"
   fi
 }
+
+# browser makes sure that there is a Chromium to look at the report with.
+browser() {
+  local name
+  for name in chromium chromium-browser google-chrome chrome; do
+    ! command -v "$name" >/dev/null || return 0
+  done
+  say "installing Chromium"
+  if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+    echo "ci/test: no Chromium on the PATH: install one (on Debian: apt-get install chromium)" >&2
+    return 2
+  fi
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null
+}

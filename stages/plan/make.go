@@ -61,7 +61,7 @@ func Make(ctx context.Context, dir string, o Options) (*Plan, error) {
 		o.Ecosystems = Ecosystems()
 	}
 	p := &Plan{Schema: Schema, Version: Version(o.Source), Source: o.Source, Config: o.Config, Warnings: slices.Clone(o.Warnings)}
-	tree := &Tree{root: root}
+	tree := &Tree{root: root, hidden: o.Source.Ignored}
 	var looked, languages []string
 	for _, e := range o.Ecosystems {
 		looked, languages = append(looked, e.LooksFor()), append(languages, e.Language())
@@ -164,6 +164,8 @@ func imageSteps(c *Component, cfg *config.Config) []Step {
 // Tree reads a source tree and nothing outside it: symbolic links that leave it are errors, those to directories are not walked.
 type Tree struct {
 	root *os.Root
+	// hidden are files and directories that count as absent.
+	hidden []string
 	// entries is how many entries one walk may see; 0 means maxEntries.
 	entries int
 }
@@ -199,6 +201,12 @@ func (t *Tree) Walk(ctx context.Context, f func(name string, d fs.DirEntry) erro
 			}
 			return nil
 		}
+		if slices.Contains(t.hidden, name) {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
 		return f(name, d)
 	})
 	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
@@ -219,6 +227,11 @@ func (t *Tree) ReadFile(name string) ([]byte, error) {
 
 // Open opens a regular file.
 func (t *Tree) Open(name string) (*os.File, error) {
+	for _, h := range t.hidden {
+		if name == h || strings.HasPrefix(name, h+"/") {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		}
+	}
 	// A named pipe would block for ever, so the kind is checked before opening.
 	fi, err := t.root.Stat(name)
 	if err != nil {

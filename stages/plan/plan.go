@@ -55,11 +55,13 @@ type Source struct {
 	Epoch int64     `json:"epoch"`
 	// Dirty says that the tree is not exactly the commit's.
 	Dirty bool `json:"dirty"`
+	// Ignored is what lies in the tree and is no part of it, because git ignores it: files, and directories with everything below.
+	Ignored []string `json:"ignored,omitempty"`
 	// Remote is origin's URL without credentials.
 	Remote string `json:"remote,omitempty"`
 	// License is the SPDX ID of the licence file at the top; empty when it is missing, unknown, or holds several.
 	License string `json:"license,omitempty"`
-	// Digest is sha256:<hex> over the tree's paths, modes and contents without .git.
+	// Digest is sha256:<hex> over the tree's paths, modes and contents without .git and what is ignored.
 	Digest string `json:"digest"`
 }
 

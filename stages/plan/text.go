@@ -65,6 +65,14 @@ func (p *Plan) sourceText(b *strings.Builder) {
 	if s.Digest != "" {
 		fmt.Fprintf(b, "  source     %s\n", s.Digest)
 	}
+	if len(s.Ignored) > 0 {
+		const shown = 5
+		fmt.Fprintf(b, "  left out   %s", strings.Join(s.Ignored[:min(shown, len(s.Ignored))], ", "))
+		if more := len(s.Ignored) - shown; more > 0 {
+			fmt.Fprintf(b, " and %d more", more)
+		}
+		b.WriteString(": git ignores it\n")
+	}
 }
 
 func (p *Plan) stepsText(b *strings.Builder, component string) {

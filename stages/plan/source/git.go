@@ -156,7 +156,7 @@ func (g *gitRepo) compare() (*comparison, error) {
 		return nil, err
 	}
 	c := &comparison{
-		head: map[string]gitEntry{}, fileMode: true, ignored: map[string]bool{}, matchers: map[string][]gitignore.Pattern{},
+		head: map[string]gitEntry{}, dirs: map[string]bool{}, fileMode: true, ignored: map[string]bool{}, matchers: map[string][]gitignore.Pattern{},
 		blob: g.smallBlob,
 	}
 	if cfg, err := g.repo.Config(); err == nil && cfg.Raw != nil {
@@ -174,6 +174,11 @@ func (g *gitRepo) compare() (*comparison, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if e.Mode.IsFile() {
+			for dir := path.Dir(name); dir != "." && !c.dirs[dir]; dir = path.Dir(dir) {
+				c.dirs[dir] = true
+			}
 		}
 		switch e.Mode {
 		case filemode.Regular, filemode.Deprecated:

@@ -16,7 +16,7 @@ import (
 	"github.com/slipwayhq/slipway/stages/plan"
 )
 
-// Describe reads the tree in dir once: for its digest and to compare it with the commit. What git cannot tell is a warning, not an
+// Describe reads the tree in dir once: for its digest and to compare it with the commit. What git ignores is no part of it. What git cannot tell is a warning, not an
 // error: the plan works without.
 func Describe(ctx context.Context, dir string) (plan.Source, []string, error) {
 	root, err := os.OpenRoot(dir)
@@ -40,6 +40,13 @@ func Describe(ctx context.Context, dir string) (plan.Source, []string, error) {
 	}
 	digest := &treeDigest{h: sha256.New()}
 	err = plan.NewTree(root).Walk(ctx, func(name string, d fs.DirEntry) error {
+		if g != nil && c != nil && name != "." && c.leavesOut(root, name, d.IsDir()) {
+			s.Ignored = append(s.Ignored, name)
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
 		if d.IsDir() {
 			return nil
 		}
@@ -53,7 +60,7 @@ func Describe(ctx context.Context, dir string) (plan.Source, []string, error) {
 		}
 		digest.add(e)
 		if g != nil && c != nil {
-			c.see(root, e)
+			c.see(e)
 		}
 		return nil
 	})
@@ -86,6 +93,8 @@ const maxChanges = 1000
 // comparison holds the commit's files while the tree passes by.
 type comparison struct {
 	head map[string]gitEntry
+	// dirs are those that hold one of head's files.
+	dirs map[string]bool
 	// fileMode says whether the executable bit counts (core.fileMode).
 	fileMode bool
 	exclude  []gitignore.Pattern
@@ -106,12 +115,19 @@ func (c *comparison) note(s string) {
 	}
 }
 
-func (c *comparison) see(root *os.Root, e entry) {
+// leavesOut reports whether git ignores name and the commit holds nothing of it: a fresh clone would not have it.
+func (c *comparison) leavesOut(root *os.Root, name string, isDir bool) bool {
+	if isDir {
+		return !c.dirs[name] && c.isIgnored(root, name, true)
+	}
+	_, committed := c.head[name]
+	return !committed && c.isIgnored(root, name, false)
+}
+
+func (c *comparison) see(e entry) {
 	h, ok := c.head[e.path]
 	if !ok {
-		if !c.isIgnored(root, e.path) {
-			c.note(e.path + " (new)")
-		}
+		c.note(e.path + " (new)")
 		return
 	}
 	h.seen = true
@@ -139,13 +155,13 @@ func (c *comparison) isLFS(h gitEntry, e entry) bool {
 }
 
 // isIgnored applies the .gitignore files between the top and name, and .git/info/exclude.
-func (c *comparison) isIgnored(root *os.Root, name string) bool {
+func (c *comparison) isIgnored(root *os.Root, name string, directory bool) bool {
 	parts := strings.Split(name, "/")
 	patterns := append([]gitignore.Pattern(nil), c.exclude...)
 	for i := range parts {
 		patterns = append(patterns, c.patterns(root, parts[:i])...)
 		p := strings.Join(parts[:i+1], "/")
-		isDir := i < len(parts)-1
+		isDir := directory || i < len(parts)-1
 		ignored, known := false, false
 		if isDir {
 			ignored, known = c.ignored[p], hasKey(c.ignored, p)

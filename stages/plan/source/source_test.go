@@ -180,6 +180,34 @@ func TestDirty(t *testing.T) {
 	}
 }
 
+// TestIgnored puts onto a laptop what a fresh clone has not: it must change nothing but the list of what is left out.
+func TestIgnored(t *testing.T) {
+	dir, repo, _ := repository(t)
+	write(t, dir, "sub/forced.log", "committed although it is ignored\n", 0o644)
+	w, err := repo.Worktree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.AddWithOptions(&git.AddOptions{Path: "sub/forced.log", SkipStatus: true}); err != nil {
+		t.Fatal(err)
+	}
+	commitAll(t, repo)
+	before, warnings := describe(t, dir)
+	if before.Dirty || len(before.Ignored) > 0 {
+		t.Fatalf("a fresh clone is dirty %t and leaves out %v: %s", before.Dirty, before.Ignored, warnings)
+	}
+	for _, name := range []string{"bin/app", "bin/deep/x", "a.log", "sub/b.log", "sub/new/c.log"} {
+		write(t, dir, name, "x", 0o644)
+	}
+	after, _ := describe(t, dir)
+	if want := []string{"a.log", "bin", "sub/b.log", "sub/new/c.log"}; !slices.Equal(after.Ignored, want) {
+		t.Errorf("left out %v, want %v", after.Ignored, want)
+	}
+	if after.Digest != before.Digest || after.Dirty {
+		t.Errorf("digest %s, dirty %t; before %s", after.Digest, after.Dirty, before.Digest)
+	}
+}
+
 func TestLFSContentIsNoChange(t *testing.T) {
 	dir, repo, _ := repository(t)
 	// The SHA-256 of "a\n".
