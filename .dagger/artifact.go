@@ -61,6 +61,10 @@ func (s *Slipway) compileProject(ctx context.Context, plan *Report) (*Report, er
 
 // assemble turns binaries into the image.
 func (s *Slipway) assemble(ctx context.Context, plan, built *Report) (*Artifact, error) {
+	facts, err := plan.facts(ctx)
+	if err != nil {
+		return nil, err
+	}
 	args := []string{"image", "-bin", "/bin-in", "-plan", "/plan/plan.json", "-zoneinfo", "/zoneinfo.zip"}
 	if s.Version != "" {
 		args = append(args, "-version", s.Version)
@@ -68,7 +72,7 @@ func (s *Slipway) assemble(ctx context.Context, plan, built *Report) (*Artifact,
 	ctr := s.program("image").
 		WithMountedDirectory("/bin-in", built.Files.Directory("bin")).
 		WithMountedFile("/plan/plan.json", plan.Files.File("plan.json")).
-		WithMountedFile("/zoneinfo.zip", dag.Container().From(s.GoImage).File("/usr/local/go/lib/time/zoneinfo.zip"))
+		WithMountedFile("/zoneinfo.zip", dag.Container().From(s.goImage(facts)).File("/usr/local/go/lib/time/zoneinfo.zip"))
 	image, err := run(ctx, "image", ctr, args)
 	if err != nil {
 		return nil, err

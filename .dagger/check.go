@@ -23,7 +23,7 @@ func (s *Slipway) LintReport(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	linter := s.goContainer("toolbox").
+	linter := s.goContainer(s.GoImage, "toolbox").
 		WithEnvVariable("CGO_ENABLED", "0").
 		WithExec([]string{"go", "install", "-trimpath", "-ldflags", "-s -w", golangciLint}).
 		File("/go/bin/golangci-lint")
@@ -65,7 +65,7 @@ func (s *Slipway) projectContainer(ctx context.Context, trust, program string, p
 	if err != nil {
 		return nil, err
 	}
-	return s.goContainer(trust).
+	return s.goContainer(s.goImage(facts), trust).
 		WithFile(programPath(program), s.programFile(program)).
 		WithMountedFile("/plan/plan.json", plan.Files.File("plan.json")).
 		WithDirectory("/src", s.sourceOnly(facts)).

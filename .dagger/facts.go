@@ -15,6 +15,7 @@ type planFacts struct {
 		Epoch   int64    `json:"epoch"`
 		Ignored []string `json:"ignored"`
 	} `json:"source"`
+	Images map[string]string `json:"images"`
 	Config struct {
 		Build struct {
 			Ports []int `json:"ports"`

@@ -87,7 +87,11 @@ func (a *Artifact) attest(ctx context.Context, sbom, scan, test, lint *Report) (
 	args := []string{"attest", "-layout", "/layout", "-plan", "/plan/plan.json", "-sbom", "/sbom",
 		"-result", "scan=/results/scan", "-result", "test=/results/test", "-result", "build=/results/build",
 		"-now", hour().Format(time.RFC3339)}
-	goImage, err := dag.Container().From(a.Slipway.GoImage).ImageRef(ctx)
+	facts, err := a.PlanReport.facts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	goImage, err := dag.Container().From(a.Slipway.goImage(facts)).ImageRef(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("attest: %w", err)
 	}

@@ -9,7 +9,7 @@ import (
 // The stage programs by what they cost to compile: somebody who only lints does not wait for the scanners.
 var (
 	lightPrograms = []string{"plan/cmd/plan", "lint/cmd/lint", "test/cmd/gotest", "build/cmd/gobuild", "image/cmd/image",
-		"smoke/cmd/smoke", "report/cmd/report"}
+		"smoke/cmd/smoke", "report/cmd/report", "lock/cmd/lock"}
 	heavyPrograms = []string{"sbom/cmd/sbom", "vulndb/cmd/vulndb", "scan/cmd/scan", "attest/cmd/attest", "sign/cmd/sign",
 		"keys/cmd/keypair", "publish/cmd/publish", "verify/cmd/verify", "promote/cmd/record", "promote/cmd/promote"}
 )
@@ -55,7 +55,7 @@ func (s *Slipway) compile(programs []string) *dagger.Container {
 	for _, p := range programs {
 		args = append(args, "./stages/"+p)
 	}
-	return s.goContainer("toolbox").
+	return s.goContainer(s.GoImage, "toolbox").
 		WithEnvVariable("CGO_ENABLED", "0").
 		WithMountedDirectory("/slipway", s.ToolboxSource).
 		WithWorkdir("/slipway").
@@ -70,13 +70,13 @@ func (s *Slipway) program(name string) *dagger.Container {
 		WithMountedTemp("/tmp")
 }
 
-// goContainer has the Go toolchain and caches of its own for each trust: what a project's tests wrote never reaches a release.
-func (s *Slipway) goContainer(trust string) *dagger.Container {
+// goContainer has a Go toolchain and caches of its own for each trust: what a project's tests wrote never reaches a release.
+func (s *Slipway) goContainer(image, trust string) *dagger.Container {
 	volume := func(kind string) *dagger.CacheVolume {
 		return dag.CacheVolume("slipway-" + s.CacheNamespace + "-" + trust + "-go-" + kind)
 	}
 	return dag.Container().
-		From(s.GoImage).
+		From(image).
 		WithMountedCache("/go/pkg/mod", volume("mod")).
 		WithMountedCache("/root/.cache/go-build", volume("build"))
 }

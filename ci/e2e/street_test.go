@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -131,13 +132,33 @@ func judge(t *testing.T, staging, production, digest string) {
 	}
 }
 
-// TestSameDigest builds the same commit twice, with everything that the engine remembers thrown away in between.
+// TestSameDigest runs two pipelines of the same commit, with everything that the engine remembers thrown away in between.
 func TestSameDigest(t *testing.T) {
 	source := folder("testdata", "sample")(t)
-	first := mustDagger(t, "--source", source, "build", "digest")
+	run := func() (digest string, sboms []byte) {
+		dir := filepath.Join(t.TempDir(), "report")
+		mustDagger(t, "--source", source, "--registry", "tcp://"+shared.registry, "pipeline-report", "--database", shared.database,
+			"files", "export", "--path", dir)
+		s := readJSON[summary](t, filepath.Join(dir, "summary.json"))
+		if s.Verdict != "pass" {
+			t.Fatalf("verdict = %q, want pass", s.Verdict)
+		}
+		for _, name := range []string{"linux-amd64/sbom.spdx.json", "linux-amd64/sbom.cdx.json", "linux-arm64/sbom.spdx.json", "linux-arm64/sbom.cdx.json"} {
+			data, err := os.ReadFile(filepath.Join(dir, "stages", "sbom", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sboms = append(sboms, data...)
+		}
+		return s.Digest, sboms
+	}
+	first, firstSBOMs := run()
 	tool(t, "dagger", "core", "engine", "local-cache", "prune")
-	second := mustDagger(t, "--source", source, "build", "digest")
+	second, secondSBOMs := run()
 	if first != second || !strings.HasPrefix(first, "sha256:") {
 		t.Errorf("digest before the prune %q, after it %q", first, second)
+	}
+	if !bytes.Equal(firstSBOMs, secondSBOMs) {
+		t.Error("the SBOMs differ after the prune")
 	}
 }

@@ -43,6 +43,8 @@ type Options struct {
 	// Source holds what is known from version control; see package source.
 	Source   Source
 	Warnings []string
+	// Images are slipway.lock's.
+	Images map[string]string
 	// Ecosystems default to Ecosystems().
 	Ecosystems []Ecosystem
 }
@@ -60,7 +62,7 @@ func Make(ctx context.Context, dir string, o Options) (*Plan, error) {
 	if o.Ecosystems == nil {
 		o.Ecosystems = Ecosystems()
 	}
-	p := &Plan{Schema: Schema, Version: Version(o.Source), Source: o.Source, Config: o.Config, Warnings: slices.Clone(o.Warnings)}
+	p := &Plan{Schema: Schema, Version: Version(o.Source), Source: o.Source, Config: o.Config, Images: o.Images, Warnings: slices.Clone(o.Warnings)}
 	tree := &Tree{root: root, hidden: o.Source.Ignored}
 	var looked, languages []string
 	for _, e := range o.Ecosystems {

@@ -38,8 +38,10 @@ type Plan struct {
 	Components []Component `json:"components"`
 	Steps      []Step      `json:"steps"`
 	// Config is the effective configuration: slipway.yaml over the defaults, then the flags.
-	Config   config.Config `json:"config"`
-	Warnings []string      `json:"warnings,omitempty"`
+	Config config.Config `json:"config"`
+	// Images are the digests that slipway.lock pins base images to, by reference with tag.
+	Images   map[string]string `json:"images,omitempty"`
+	Warnings []string          `json:"warnings,omitempty"`
 }
 
 // Source is what is known about where the tree came from. Everything but Digest is empty without git.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/slipwayhq/slipway/stages/internal/config"
 	"github.com/slipwayhq/slipway/stages/internal/result"
+	"github.com/slipwayhq/slipway/stages/lock"
 	"github.com/slipwayhq/slipway/stages/plan"
 	"github.com/slipwayhq/slipway/stages/plan/source"
 )
@@ -54,11 +55,15 @@ func run(ctx context.Context, o options, out string) (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	pins, err := loadLock(o.source)
+	if err != nil {
+		return nil, err
+	}
 	src, warnings, err := source.Describe(ctx, o.source)
 	if err != nil {
 		return nil, err
 	}
-	p, err := plan.Make(ctx, o.source, plan.Options{Config: cfg, Main: o.mains, Source: src, Warnings: warnings})
+	p, err := plan.Make(ctx, o.source, plan.Options{Config: cfg, Main: o.mains, Source: src, Images: pins.Images, Warnings: warnings})
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +91,23 @@ func loadConfig(o options) (config.Config, error) {
 		return config.Config{}, result.Inputf("reading %s: %w", config.FileName, err)
 	}
 	return config.Parse(config.FileName, b)
+}
+
+// loadLock reads slipway.lock, if there is one.
+func loadLock(dir string) (lock.Lock, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return lock.Lock{}, result.Inputf("opening the source: %w", err)
+	}
+	defer root.Close()
+	b, err := plan.NewTree(root).ReadFile(lock.FileName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return lock.Lock{}, nil
+	}
+	if err != nil {
+		return lock.Lock{}, result.Inputf("reading %s: %w", lock.FileName, err)
+	}
+	return lock.Parse(b)
 }
 
 func write(p *plan.Plan, out string) error {
