@@ -3,6 +3,9 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# A clone that another user owns, or a machine without git, is no reason to fail.
+export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
+
 say() { printf '\n==> %s\n' "$*" >&2; }
 
 # own_engine reports whether the caller has a dagger CLI v0.19 or newer whose engine answers.
