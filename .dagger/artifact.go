@@ -181,10 +181,14 @@ func (a *Artifact) scan(ctx context.Context, sbom, db *Report) (*Report, error) 
 	if err != nil {
 		return nil, err
 	}
+	source, err := a.Slipway.sourceOnly(ctx, facts)
+	if err != nil {
+		return nil, err
+	}
 	ctr := a.Slipway.program("scan").
 		WithMountedDirectory("/sbom", sbom.Files).
 		WithMountedDirectory("/db", db.Files.Directory("db")).
-		WithMountedDirectory("/src", a.Slipway.sourceOnly(facts)).
+		WithMountedDirectory("/src", source).
 		WithMountedFile("/plan/plan.json", a.PlanReport.Files.File("plan.json"))
 	return run(ctx, "scan", ctr, []string{"scan", "-sbom", "/sbom", "-db", "/db", "-source", "/src", "-plan", "/plan/plan.json",
 		"-now", hour().Format(time.RFC3339)})

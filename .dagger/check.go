@@ -65,9 +65,13 @@ func (s *Slipway) projectContainer(ctx context.Context, trust, program string, p
 	if err != nil {
 		return nil, err
 	}
+	source, err := s.sourceOnly(ctx, facts)
+	if err != nil {
+		return nil, err
+	}
 	return s.goContainer(s.goImage(facts), trust).
 		WithFile(programPath(program), s.programFile(program)).
 		WithMountedFile("/plan/plan.json", plan.Files.File("plan.json")).
-		WithDirectory("/src", s.sourceOnly(facts)).
+		WithDirectory("/src", source).
 		WithWorkdir("/src"), nil
 }

@@ -14,8 +14,13 @@ type planFacts struct {
 		Commit  string   `json:"commit"`
 		Epoch   int64    `json:"epoch"`
 		Ignored []string `json:"ignored"`
+		Links   []string `json:"links"`
 	} `json:"source"`
-	Images map[string]string `json:"images"`
+	Images     map[string]string `json:"images"`
+	Components []struct {
+		Mains     []any  `json:"mains"`
+		Undecided string `json:"undecided"`
+	} `json:"components"`
 	Config struct {
 		Build struct {
 			Ports []int `json:"ports"`
@@ -42,4 +47,14 @@ func (r *Report) facts(ctx context.Context) (*planFacts, error) {
 		return nil, fmt.Errorf("plan: reading plan.json: %w", err)
 	}
 	return &f, nil
+}
+
+// isLibrary reports whether there is nothing to put into an image.
+func (f *planFacts) isLibrary() bool {
+	for _, c := range f.Components {
+		if len(c.Mains) > 0 || c.Undecided != "" {
+			return false
+		}
+	}
+	return true
 }

@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"dagger/slipway/internal/dagger"
@@ -203,16 +202,3 @@ func (s *Slipway) plan(ctx context.Context) (*Report, error) {
 // hour is the reference time of what is decided about a moving world. It moves once an hour, so that within the hour nothing is done
 // twice.
 func hour() time.Time { return time.Now().UTC().Truncate(time.Hour) }
-
-// sourceOnly is what a fresh clone has, without its history: what git ignores stays out, so that a laptop gives what a runner gives, and a
-// new commit with the same tree repeats no work.
-func (s *Slipway) sourceOnly(plan *planFacts) *dagger.Directory {
-	exclude := []string{".git"}
-	for _, name := range plan.Source.Ignored {
-		exclude = append(exclude, literal.Replace(name))
-	}
-	return s.Source.Filter(dagger.DirectoryFilterOpts{Exclude: exclude})
-}
-
-// literal takes the special meaning from the characters of a pattern.
-var literal = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `!`, `\!`)

@@ -244,7 +244,7 @@ func (p *pipeline) run(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	if p.publish == "" {
+	if p.publish == "" || checked.artifact == nil {
 		for _, stage := range []string{"attest", "sign", "publish", "verify", "promote"} {
 			p.skip(stage, "no --publish")
 		}
@@ -276,6 +276,12 @@ func (p *pipeline) check(ctx context.Context, plan *Report) (*checked, error) {
 			return err
 		},
 		func() (err error) {
+			if p.facts.isLibrary() && p.publish == "" {
+				for _, stage := range []string{"build", "image", "sbom", "vulndb", "scan", "smoke"} {
+					p.skip(stage, "no main package: a library leaves nothing to put into an image")
+				}
+				return nil
+			}
 			fetched := make(chan error, 1)
 			go func() {
 				var err error

@@ -90,6 +90,9 @@ func Run(ctx context.Context, o Options) (*result.Result, error) {
 	if c.Language != (plan.Go{}).Language() {
 		return nil, result.Inputf("component %s is %s, not go", c.Name, c.Language)
 	}
+	if c.Undecided != "" {
+		return nil, result.Inputf("%s", c.Undecided)
+	}
 	if len(c.Mains) == 0 {
 		return nil, result.Inputf("component %s has no main package: a library leaves nothing to put into an image", c.Name)
 	}

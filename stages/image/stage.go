@@ -38,6 +38,9 @@ func Run(ctx context.Context, in Inputs) (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Undecided != "" {
+		return nil, result.Inputf("%s", c.Undecided)
+	}
 	if len(c.Mains) == 0 {
 		return nil, result.Inputf("component %s has no main package: a library leaves nothing to put into an image", c.Name)
 	}

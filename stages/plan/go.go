@@ -224,7 +224,7 @@ func (t *goTree) fromWork(tree *Tree) ([]wantedModule, string, error) {
 		dir := path.Clean(u.Path)
 		m := t.modules[dir]
 		if m == nil {
-			return nil, "", result.Inputf("%s:%d: use %s: no go.mod there inside the source", name, u.Syntax.Start.Line, u.Path)
+			return nil, "", result.Inputf("%s:%d: use %s: no go.mod there inside the source: check it out, or take the line out", name, u.Syntax.Start.Line, u.Path)
 		}
 		list = append(list, wantedModule{dir: dir, module: m})
 	}

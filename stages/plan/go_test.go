@@ -145,6 +145,8 @@ func TestMains(t *testing.T) {
 		flags []string
 		want  []string
 		err   string
+		// undecided is what is said where nothing is built.
+		undecided string
 	}{
 		{name: "at the top", files: map[string]string{"go.mod": goMod, "main.go": mainFile}, want: []string{".=shop*"}},
 		{name: "major version", files: map[string]string{"go.mod": "module example.com/shop/v2\n", "main.go": mainFile}, want: []string{".=shop*"}},
@@ -152,15 +154,16 @@ func TestMains(t *testing.T) {
 		{name: "major version in a directory", files: map[string]string{"go.mod": goMod, "cmd/api/v3/main.go": mainFile}, want: []string{"./cmd/api/v3=api*"}},
 		{name: "library", files: map[string]string{"go.mod": goMod, "shop.go": "package shop\n"}},
 		{name: "named as the module", files: with(two, "cmd/shop/main.go", mainFile), want: []string{"./cmd/api=api", "./cmd/shop=shop*", "./cmd/worker=worker"}},
-		{name: "two without a hint", files: two, err: "component shop has 2 programs and none is called \"shop\": set build.main"},
-		{name: "both are listed", files: two, err: "  ./cmd/api (api)\n  ./cmd/worker (worker)"},
+		{name: "two without a hint", files: two, undecided: "component shop has 2 programs and none is called \"shop\": set build.main"},
+		{name: "both are listed", files: two, undecided: "  ./cmd/api (api)\n  ./cmd/worker (worker)"},
+		{name: "a library with examples", files: map[string]string{"go.mod": goMod, "a.go": "package shop\n", "examples/a/main.go": mainFile, "example/b/main.go": mainFile}},
 		{name: "build.main", files: two, yaml: "build: {main: [cmd/worker]}", want: []string{"./cmd/worker=worker*"}},
 		{name: "flag wins", files: two, yaml: "build: {main: [cmd/worker]}", flags: []string{"./cmd/api"}, want: []string{"./cmd/api=api*"}},
 		{name: "flag on nothing", files: two, flags: []string{"./cmd/apy"}, err: "build.main \"./cmd/apy\" is no main package: there are\n  ./cmd/api (api)"},
 		{name: "entrypoint", files: two, yaml: "build: {entrypoint: api}", want: []string{"./cmd/api=api*", "./cmd/worker=worker"}},
 		{name: "entrypoint of nothing", files: two, yaml: "build: {entrypoint: x}", err: `build.entrypoint "x" is none of the programs`},
 		{name: "named by the component", files: two, yaml: "components: [{path: ., name: worker}]", want: []string{"./cmd/api=api", "./cmd/worker=worker*"}},
-		{name: "same binary twice", files: with(two, "tool/api/main.go", mainFile, "x/api/main.go", mainFile), err: `./cmd/api and ./x/api both build a binary "api"`},
+		{name: "same binary twice", files: with(two, "tool/api/main.go", mainFile, "x/api/main.go", mainFile), undecided: `./cmd/api and ./x/api both build a binary "api"`},
 		{name: "examples and tools stay aside", files: with(two, "cmd/worker/main.go", "package worker", "examples/x/main.go", mainFile, "internal/tools/gen/main.go", mainFile),
 			want: []string{"./cmd/api=api*"}},
 		{name: "a tool by name", files: with(two, "tools/gen/main.go", mainFile), yaml: "build: {main: [tools/gen]}", want: []string{"./tools/gen=gen*"}},
@@ -188,6 +191,9 @@ func TestMains(t *testing.T) {
 			}
 			if got := programs(p.Components[0]); !slices.Equal(got, tt.want) {
 				t.Errorf("got %v, want %v", got, tt.want)
+			}
+			if got := p.Components[0].Undecided; (got == "") != (tt.undecided == "") || !strings.Contains(got, tt.undecided) {
+				t.Errorf("undecided: got %q\nwant %q", got, tt.undecided)
 			}
 		})
 	}

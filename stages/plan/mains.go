@@ -13,7 +13,12 @@ import (
 
 // aside names directories whose programs serve the project itself. They are built only when build.main names them, or when there is
 // nothing else.
-var aside = []string{"example", "examples", "hack", "internal", "script", "scripts", "test", "tests", "e2e", "tool", "tools"}
+var aside = []string{"internal", "tool", "tools"}
+
+// shown names directories whose programs show or check the project. They are built only when build.main names them: a library with
+// examples is a library.
+var shown = []string{"benchmark", "benchmarks", "demo", "demos", "doc", "docs", "e2e", "example", "examples", "hack", "sample", "samples",
+	"script", "scripts", "test", "tests"}
 
 // chooseMains narrows each component's programs to those that go into its image and picks the entrypoint.
 func chooseMains(list []Component, cfg *config.Config) error {
@@ -30,6 +35,10 @@ func chooseMains(list []Component, cfg *config.Config) error {
 	found := wanted == ""
 	for i := range list {
 		c := &list[i]
+		if len(cfg.Build.Main) == 0 && wanted == "" {
+			decide(c)
+			continue
+		}
 		if err := sameBinary(c); err != nil {
 			return err
 		}
@@ -45,6 +54,18 @@ func chooseMains(list []Component, cfg *config.Config) error {
 		return result.Inputf("build.entrypoint %q is none of the programs: there are\n%s", wanted, listMains(list))
 	}
 	return nil
+}
+
+// decide chooses without a word from the configuration. Where the choice is not clear, nothing is built and the component says why: its
+// linters and tests have no part in it.
+func decide(c *Component) {
+	err := sameBinary(c)
+	if err == nil {
+		err = entrypoint(c)
+	}
+	if err != nil {
+		c.Mains, c.Undecided = nil, err.Error()
+	}
 }
 
 func keepNamed(list []Component, named []string) error {
@@ -80,14 +101,17 @@ func keepNamed(list []Component, named []string) error {
 }
 
 func setAside(c *Component) {
-	var keep []Main
-	for _, m := range c.Mains {
-		if !slices.ContainsFunc(strings.Split(m.Dir, "/"), func(e string) bool { return slices.Contains(aside, e) }) {
-			keep = append(keep, m)
+	without := func(list []Main, dirs []string) (keep []Main) {
+		for _, m := range list {
+			if !slices.ContainsFunc(strings.Split(m.Dir, "/"), func(e string) bool { return slices.Contains(dirs, e) }) {
+				keep = append(keep, m)
+			}
 		}
+		return keep
 	}
-	if len(keep) == 0 || len(keep) == len(c.Mains) {
-		return
+	keep := without(c.Mains, shown)
+	if others := without(keep, aside); len(others) > 0 {
+		keep = others
 	}
 	for _, m := range c.Mains {
 		if !slices.Contains(keep, m) {

@@ -59,6 +59,8 @@ type Source struct {
 	Dirty bool `json:"dirty"`
 	// Ignored is what lies in the tree and is no part of it, because git ignores it: files, and directories with everything below.
 	Ignored []string `json:"ignored,omitempty"`
+	// Links are the symbolic links at the top of the tree.
+	Links []string `json:"links,omitempty"`
 	// Remote is origin's URL without credentials.
 	Remote string `json:"remote,omitempty"`
 	// License is the SPDX ID of the licence file at the top; empty when it is missing, unknown, or holds several.
@@ -88,6 +90,8 @@ type Component struct {
 	Mains []Main `json:"mains,omitempty"`
 	// Entrypoint is the binary that the image runs; empty when nothing is built.
 	Entrypoint string `json:"entrypoint,omitempty"`
+	// Undecided says why nothing is built although there are programs, and what decides it.
+	Undecided string `json:"undecided,omitempty"`
 	// Why lists the evidence in the tree for what is said above.
 	Why []string `json:"why"`
 }

@@ -22,6 +22,9 @@ func (p *Plan) Text() string {
 			}
 			fmt.Fprintf(&b, "  program    %-16s %s%s\n", m.Binary, m.Dir, note)
 		}
+		if c.Undecided != "" {
+			fmt.Fprintf(&b, "  undecided  %s\n", strings.ReplaceAll(c.Undecided, "\n", "\n             "))
+		}
 		for j, w := range c.Why {
 			label := "why"
 			if j > 0 {

@@ -50,6 +50,9 @@ func Describe(ctx context.Context, dir string) (plan.Source, []string, error) {
 		if d.IsDir() {
 			return nil
 		}
+		if d.Type()&fs.ModeSymlink != 0 && !strings.Contains(name, "/") {
+			s.Links = append(s.Links, name)
+		}
 		e, ok, err := hashEntry(root, name, d)
 		if err != nil {
 			return err
