@@ -103,7 +103,10 @@ func keepNamed(list []Component, named []string) error {
 func setAside(c *Component) {
 	without := func(list []Main, dirs []string) (keep []Main) {
 		for _, m := range list {
-			if !slices.ContainsFunc(strings.Split(m.Dir, "/"), func(e string) bool { return slices.Contains(dirs, e) }) {
+			// What lies below cmd is a program, whatever its name.
+			above, _, _ := strings.Cut(m.Dir+"/", "/cmd/")
+			named := m.Binary == c.Name || m.Binary == lastElement(c.Module)
+			if named || !slices.ContainsFunc(strings.Split(above, "/"), func(e string) bool { return slices.Contains(dirs, e) }) {
 				keep = append(keep, m)
 			}
 		}
