@@ -25,7 +25,7 @@ func (s *Slipway) LintReport(ctx context.Context) (*Report, error) {
 	}
 	linter := s.goContainer(s.GoImage, "toolbox").
 		WithEnvVariable("CGO_ENABLED", "0").
-		WithExec([]string{"go", "install", "-trimpath", "-ldflags", "-s -w", golangciLint}).
+		WithExec([]string{"go", "install", "-trimpath", noDWARF, "-ldflags", "-s -w", golangciLint}).
 		File("/go/bin/golangci-lint")
 	ctr, err := s.projectContainer(ctx, "check", "lint", plan)
 	if err != nil {

@@ -42,19 +42,12 @@ func main() {}
 `
 
 // makeSDK builds the Go SDK's image (the golang image, the code generator, filled caches) where the engine looks for it.
-func (m *machine) makeSDK(ctx context.Context, base v1.Image) error {
-	dir, err := m.imageDir(ctx, baseImages[0])
+func (m *machine) makeSDK(ctx context.Context) error {
+	base, err := m.baseLayers(ctx, baseImages[0])
 	if err != nil {
 		return err
 	}
-	root := filepath.Join(dir, "rootfs")
-	extra := m.path("images", "sdk", "extra")
-	if err := os.RemoveAll(extra); err != nil {
-		return err
-	}
-	if err := m.fillCaches(ctx, root, extra); err != nil {
-		return err
-	}
+	extra := m.sdkExtra()
 	bin := filepath.Join(extra, "usr", "local", "bin")
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return err
@@ -92,8 +85,19 @@ func (m *machine) makeSDK(ctx context.Context, base v1.Image) error {
 	return writeFile(m.path("images", sdkDigest), []byte(digest.String()))
 }
 
-// fillCaches compiles the seed inside the image's own system, so that paths, flags and C compiler are those of later.
-func (m *machine) fillCaches(ctx context.Context, root, extra string) error {
+// sdkExtra holds what the Go SDK's image has beyond its base.
+func (m *machine) sdkExtra() string { return m.path("images", "sdk", "extra") }
+
+// fillCaches compiles the seed inside the base image's own system, so that paths, flags and C compiler are those of later.
+func (m *machine) fillCaches(ctx context.Context) error {
+	dir, err := m.imageDir(ctx, baseImages[0])
+	if err != nil {
+		return err
+	}
+	root, extra := filepath.Join(dir, "rootfs"), m.sdkExtra()
+	if err := os.RemoveAll(extra); err != nil {
+		return err
+	}
 	work := filepath.Join(extra, "seed")
 	for _, dir := range []string{work, filepath.Join(extra, "go", "pkg", "mod"), filepath.Join(extra, "root", ".cache", "go-build")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {

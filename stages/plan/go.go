@@ -161,6 +161,13 @@ func (m *goModule) ignores(dir string) bool {
 	return false
 }
 
+// replaces reports whether a dependency of the module is replaced by the one in dir, which makes it a part of what the module builds.
+func (m *goModule) replaces(dir string) bool {
+	return slices.ContainsFunc(m.file.Replace, func(r *modfile.Replace) bool {
+		return r.New.Version == "" && modfile.IsDirectoryPath(r.New.Path) && path.Join(m.dir, r.New.Path) == dir
+	})
+}
+
 // wantedModule is a component to be: its directory, and its name and path where the configuration gives them.
 type wantedModule struct {
 	dir, name string
@@ -186,7 +193,7 @@ func (t *goTree) choose(tree *Tree, cfg *config.Config) ([]wantedModule, string,
 	}
 	if m := t.modules["."]; m != nil {
 		for _, dir := range t.dirs() {
-			if dir != "." {
+			if dir != "." && !m.replaces(dir) {
 				t.warnings = append(t.warnings, fmt.Sprintf("the nested module %s is not part of the plan: add it to go.work, or list it under components in %s",
 					path.Join(dir, "go.mod"), config.FileName))
 			}

@@ -85,7 +85,7 @@ func programs(c Component) []string {
 
 func TestDetectGoModule(t *testing.T) {
 	p := mustPlan(t, map[string]string{
-		"go.mod":                      goMod + "toolchain go1.25.5\n",
+		"go.mod":                      goMod + "toolchain go1.25.5\nreplace example.com/log => ./internal/log\n",
 		"cmd/shop/main.go":            mainFile,
 		"cmd/shop/main_test.go":       "package main\n",
 		"price/price.go":              "package price\n",
@@ -102,6 +102,8 @@ func TestDetectGoModule(t *testing.T) {
 		".hidden/main.go":             mainFile,
 		"nested/go.mod":               "module example.com/nested\n",
 		"nested/main.go":              mainFile,
+		"internal/log/go.mod":         "module example.com/log\n",
+		"internal/log/log.go":         "package log\n",
 		"web/node_modules/x/index.js": "",
 		".git/config":                 "",
 		".git/x.go":                   mainFile,
@@ -124,7 +126,7 @@ func TestDetectGoModule(t *testing.T) {
 			t.Errorf("why lacks %q: %q", w, why)
 		}
 	}
-	if !strings.Contains(strings.Join(p.Warnings, "\n"), "nested/go.mod is not part of the plan") {
+	if w := strings.Join(p.Warnings, "\n"); !strings.Contains(w, "nested/go.mod is not part of the plan") || strings.Contains(w, "internal/log") {
 		t.Errorf("warnings %q", p.Warnings)
 	}
 	var stages []string

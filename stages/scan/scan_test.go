@@ -3,10 +3,13 @@ package scan
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -253,6 +256,28 @@ func TestSource(t *testing.T) {
 	in.Policy.Skip = []string{"config/**", "Dockerfile", "deploy", "**/*.tf"}
 	if r, err = Run(t.Context(), in); err != nil || r.Verdict != result.Pass || len(r.Findings) != 0 {
 		t.Errorf("skipped: %+v, %v", r, err)
+	}
+}
+
+// A source may name modules anywhere; a scanner that went there would be a way into the network it runs in.
+func TestTerraformStaysInTheSource(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer server.Close()
+	in := inputs(t, []string{"github.com/google/uuid@v1.6.0"}, map[string]string{
+		"main.tf": "module \"away\" {\n  source = \"" + server.URL + "/module.zip\"\n}\n" +
+			"module \"near\" {\n  source = \"./near\"\n}\n",
+		"near/main.tf": "resource \"aws_s3_bucket\" \"b\" {\n  bucket = \"b\"\n  acl    = \"public-read\"\n}\n",
+	})
+	r, err := Run(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(r.Findings, func(f result.Finding) bool { return strings.HasPrefix(f.Location, "near/main.tf:") }) {
+		t.Errorf("nothing was found in the module beside it: %+v", r.Findings)
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the scanner asked the server of a remote module %d times", n)
 	}
 }
 
