@@ -3,6 +3,9 @@ package scan
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -262,10 +265,18 @@ func TestSource(t *testing.T) {
 // A source may name modules anywhere; a scanner that went there would be a way into the network it runs in.
 func TestTerraformStaysInTheSource(t *testing.T) {
 	var asked atomic.Int32
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			asked.Add(1)
+		}
+	}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
 	defer server.Close()
 	in := inputs(t, []string{"github.com/google/uuid@v1.6.0"}, map[string]string{
 		"main.tf": "module \"away\" {\n  source = \"" + server.URL + "/module.zip\"\n}\n" +
+			"module \"listed\" {\n  source = \"" + server.Listener.Addr().String() + "/a/b/c\"\n}\n" +
 			"module \"near\" {\n  source = \"./near\"\n}\n",
 		"near/main.tf": "resource \"aws_s3_bucket\" \"b\" {\n  bucket = \"b\"\n  acl    = \"public-read\"\n}\n",
 	})
@@ -277,7 +288,7 @@ func TestTerraformStaysInTheSource(t *testing.T) {
 		t.Errorf("nothing was found in the module beside it: %+v", r.Findings)
 	}
 	if n := asked.Load(); n != 0 {
-		t.Errorf("the scanner asked the server of a remote module %d times", n)
+		t.Errorf("the scanner called the server of a remote module %d times", n)
 	}
 }
 

@@ -141,7 +141,7 @@ func scanMisconfiguration(ctx context.Context, source string, skip []string) ([]
 	}{
 		{docker, dockerfile.NewScanner(opts...)},
 		{kubernetes, generic.NewScanner("Kubernetes", iactypes.SourceKubernetes, generic.ParseFunc[manifest](parseKubernetes), opts...)},
-		{tf, terraform.New(opts...)},
+		{tf, terraform.New(append(opts, terraform.ScannerWithDownloadsAllowed(false))...)},
 	} {
 		if len(s.files) == 0 {
 			continue

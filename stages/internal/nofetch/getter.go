@@ -58,8 +58,8 @@ const ClientModeAny ClientMode = 1
 
 // Getters and Decompressors are empty: nothing is fetched, and nothing unpacked.
 var (
-	Getters       map[string]Getter
-	Decompressors map[string]Decompressor
+	Getters       = map[string]Getter{}
+	Decompressors = map[string]Decompressor{}
 )
 
 // Client would fetch Src to Dst.
@@ -84,4 +84,4 @@ func WithDecompressors(map[string]Decompressor) ClientOption {
 }
 
 // LimitedDecompressors are none.
-func LimitedDecompressors(int, int64) map[string]Decompressor { return nil }
+func LimitedDecompressors(int, int64) map[string]Decompressor { return map[string]Decompressor{} }
