@@ -9,9 +9,9 @@ import (
 // The stage programs by what they cost to compile: somebody who only lints does not wait for the scanners.
 var (
 	lightPrograms = []string{"plan/cmd/plan", "lint/cmd/lint", "test/cmd/gotest", "build/cmd/gobuild", "image/cmd/image",
-		"smoke/cmd/smoke", "report/cmd/report", "lock/cmd/lock"}
+		"smoke/cmd/smoke", "report/cmd/report", "lock/cmd/lock", "keys/cmd/keypair"}
 	heavyPrograms = []string{"sbom/cmd/sbom", "vulndb/cmd/vulndb", "scan/cmd/scan", "attest/cmd/attest", "sign/cmd/sign",
-		"keys/cmd/keypair", "publish/cmd/publish", "verify/cmd/verify", "promote/cmd/record", "promote/cmd/promote"}
+		"publish/cmd/publish", "verify/cmd/verify", "promote/cmd/record", "promote/cmd/promote"}
 )
 
 // The image with all stage programs, to pull instead of compiling: see the constructor's "toolbox".

@@ -57,7 +57,7 @@ func setUp(m *testing.M) (int, error) {
 	shared.tools, shared.keys = filepath.Join(dir, "tools"), filepath.Join(dir, "keys")
 	shared.database = shared.registry + "/fixtures/trivy-db:2"
 	for _, step := range [][]string{
-		{"go", "build", "-o", shared.tools + "/", "github.com/sigstore/cosign/v2/cmd/cosign", "github.com/google/go-containerregistry/cmd/crane"},
+		{"go", "build", "-C", "ci/e2e/tools", "-o", shared.tools + "/", "github.com/sigstore/cosign/v2/cmd/cosign", "github.com/google/go-containerregistry/cmd/crane"},
 		{"go", "run", "./stages/vulndb/cmd/fixturedb", "-advisories", "testdata/advisories", "-out", filepath.Join(dir, "db"), "-push", shared.database},
 		{"dagger", "call", "--silent", "key-pair", "--password", "env:E2E_PASSWORD", "export", "--path", shared.keys},
 	} {

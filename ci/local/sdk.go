@@ -18,6 +18,9 @@ import (
 // sdkDigest names the file that holds the digest of the Go SDK's image.
 const sdkDigest = "sdk.digest"
 
+// noCgo makes generated modules what they are with the official SDK's image, which has no C compiler.
+const noCgo = "CGO_ENABLED=0"
+
 // seed is a program with the imports of every generated module. Compiling it once fills the caches that the SDK's image brings, so that
 // the first code generation does not.
 const seed = `package main
@@ -65,6 +68,15 @@ func (m *machine) makeSDK(ctx context.Context) error {
 	}
 	image, err := mutate.Append(base, mutate.Addendum{Layer: layer, MediaType: types.OCILayer})
 	if err != nil {
+		return err
+	}
+	cfg, err := image.ConfigFile()
+	if err != nil {
+		return err
+	}
+	cfg = cfg.DeepCopy()
+	cfg.Config.Env = append(cfg.Config.Env, noCgo)
+	if image, err = mutate.ConfigFile(image, cfg); err != nil {
 		return err
 	}
 	content := m.path("images", "sdk", "content")
@@ -116,7 +128,7 @@ func (m *machine) fillCaches(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	env := []string{"HOME=/root", "GOPATH=/go", "GOTOOLCHAIN=local", "GOFLAGS=-mod=mod", "PATH=/usr/local/go/bin:" + path}
+	env := []string{"HOME=/root", "GOPATH=/go", "GOTOOLCHAIN=local", noCgo, "GOFLAGS=-mod=mod", "PATH=/usr/local/go/bin:" + path}
 	for _, name := range []string{"GOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE"} {
 		v, err := goEnv(ctx, name)
 		if err != nil {
@@ -135,7 +147,7 @@ mount --bind "$extra/seed" "$root/seed"
 mount --bind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 mount --bind "$(realpath /etc/resolv.conf)" "$root/etc/resolv.conf"
-exec chroot "$root" /usr/bin/env -i %[4]s sh -c 'cd /seed && go mod tidy && go mod download all && go build -ldflags "-s -w" -o /dev/null . && go vet . >/dev/null'
+exec chroot "$root" /usr/bin/env -i %[4]s sh -c 'cd /seed && go mod tidy && go mod download all && go build -ldflags "-s -w" -o /dev/null .'
 `, root, extra, goroot, quoteAll(env))
 	if err := m.command(ctx, "unshare", "--mount", "--propagation", "private", "sh", "-c", script); err != nil {
 		return err
