@@ -12,6 +12,7 @@ tool (
 
 require (
 	github.com/google/go-containerregistry v0.20.6
+	github.com/klauspost/compress v1.18.0
 	github.com/vishvananda/netlink v1.3.1
 	golang.org/x/term v0.36.0
 )
@@ -185,7 +186,6 @@ require (
 	github.com/joho/godotenv v1.5.1 // indirect
 	github.com/juju/ansiterm v1.0.0 // indirect
 	github.com/kevinburke/ssh_config v1.2.0 // indirect
-	github.com/klauspost/compress v1.18.0 // indirect
 	github.com/klauspost/cpuid/v2 v2.2.11 // indirect
 	github.com/koron-go/prefixw v1.0.2 // indirect
 	github.com/lmittmann/tint v1.1.2 // indirect

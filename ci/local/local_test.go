@@ -157,7 +157,7 @@ func TestLayerIsReproducible(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		layer, err := m.layer(t.Context(), filepath.Join(t.TempDir(), "layer.tar.gz"), tree{dir: dir, at: "usr/local/go"})
+		layer, err := m.layer(t.Context(), filepath.Join(t.TempDir(), "layer.tar.zst"), tree{dir: dir, at: "usr/local/go"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -19,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
 )
 
 // hostCertificates are trusted in the images too: they may include those of a proxy that the machine needs.
@@ -54,11 +54,11 @@ func (m *machine) baseLayers(ctx context.Context, b baseImage) (v1.Image, error)
 	image := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	image = mutate.ConfigMediaType(image, types.OCIConfigJSON)
 	for i, t := range trees {
-		layer, err := m.layer(ctx, filepath.Join(dir, fmt.Sprintf("layer-%d.tar.gz", i)), t)
+		layer, err := m.layer(ctx, filepath.Join(dir, fmt.Sprintf("layer-%d.tar.zst", i)), t)
 		if err != nil {
 			return nil, err
 		}
-		if image, err = mutate.Append(image, mutate.Addendum{Layer: layer, MediaType: types.OCILayer}); err != nil {
+		if image, err = mutate.Append(image, mutate.Addendum{Layer: layer, MediaType: types.OCILayerZStd}); err != nil {
 			return nil, err
 		}
 	}
@@ -113,7 +113,7 @@ type tree struct {
 // A file that is there already is whole, and of the same inputs: its folder's name says which.
 func (m *machine) layer(ctx context.Context, file string, t tree) (v1.Layer, error) {
 	if _, err := os.Stat(file); err == nil {
-		return tarball.LayerFromFile(file, tarball.WithMediaType(types.OCILayer))
+		return tarball.LayerFromFile(file, tarball.WithMediaType(types.OCILayerZStd))
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func (m *machine) layer(ctx context.Context, file string, t tree) (v1.Layer, err
 	if err := os.Rename(file+".part", file); err != nil {
 		return nil, err
 	}
-	return tarball.LayerFromFile(file, tarball.WithMediaType(types.OCILayer))
+	return tarball.LayerFromFile(file, tarball.WithMediaType(types.OCILayerZStd))
 }
 
 // imageDir holds what a base image is made of. Its name changes with the inputs, so that what lies there is never stale.
@@ -155,14 +155,14 @@ func (m *machine) imageDir(ctx context.Context, b baseImage) (string, error) {
 	return m.path("images", b.name+"-"+hex.EncodeToString(sum[:6])), nil
 }
 
-// compress writes a gzip file for local use: fast beats small.
+// compress writes a Zstandard file for local use: fast beats small, and gzip takes four times as long in both directions.
 func compress(file string, r io.Reader) error {
 	f, err := os.Create(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	zw, err := gzip.NewWriterLevel(f, gzip.BestSpeed)
+	zw, err := zstd.NewWriter(f, zstd.WithEncoderLevel(zstd.SpeedFastest))
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func (m *machine) makeSDK(ctx context.Context) error {
 	if err := copyFile(m.path("bin", "codegen"), filepath.Join(bin, "codegen")); err != nil {
 		return err
 	}
-	file := m.path("images", "sdk", "layer.tar.gz")
+	file := m.path("images", "sdk", "layer.tar.zst")
 	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -66,7 +66,7 @@ func (m *machine) makeSDK(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	image, err := mutate.Append(base, mutate.Addendum{Layer: layer, MediaType: types.OCILayer})
+	image, err := mutate.Append(base, mutate.Addendum{Layer: layer, MediaType: types.OCILayerZStd})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"maps"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -41,11 +43,41 @@ type world struct {
 	keys   string
 	layout string
 	digest string
+	lies   *liar
+}
+
+// liar is a registry that changes or loses what it has.
+type liar struct {
+	http.Handler
+	// change and lose are digests.
+	change, lose string
+}
+
+func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_, asked, _ := strings.Cut(r.URL.Path, "sha256:")
+	switch "sha256:" + asked {
+	case l.lose:
+		http.Error(w, `{"errors":[{"code":"BLOB_UNKNOWN","message":"unknown"}]}`, http.StatusNotFound)
+		return
+	case l.change:
+		rec := httptest.NewRecorder()
+		l.Handler.ServeHTTP(rec, r)
+		body := rec.Body.Bytes()
+		if len(body) > 0 {
+			body[len(body)/2] ^= 1
+		}
+		maps.Copy(w.Header(), rec.Header())
+		w.WriteHeader(rec.Code)
+		_, _ = w.Write(body)
+		return
+	}
+	l.Handler.ServeHTTP(w, r)
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	srv := httptest.NewServer(registry.New(registry.WithReferrersSupport(true)))
+	lies := &liar{Handler: registry.New(registry.WithReferrersSupport(true))}
+	srv := httptest.NewServer(lies)
 	t.Cleanup(srv.Close)
 	var flags oci.Flags
 	flags.Register(flag.NewFlagSet("", flag.ContinueOnError))
@@ -53,7 +85,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, host: strings.TrimPrefix(srv.URL, "http://"), client: client, keys: t.TempDir()}
+	w := &world{t: t, host: strings.TrimPrefix(srv.URL, "http://"), client: client, keys: t.TempDir(), lies: lies}
 	if err := keys.Write(w.keys, []byte("pw")); err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +117,11 @@ func newLayout(t *testing.T) (dir, digest string) {
 	return dir, h.String()
 }
 
+// scanner is one whose vulnerability database is of a time.
+func scanner(updated time.Time) map[string]any {
+	return map[string]any{"db": map[string]any{"lastUpdate": updated.Format(time.RFC3339)}}
+}
+
 // claims are what the statements of a good release say.
 func claims() map[string]map[string]any {
 	verdict := func(v string) map[string]any {
@@ -92,7 +129,7 @@ func claims() map[string]map[string]any {
 	}
 	return map[string]map[string]any{
 		statement.SPDX:       {"spdxVersion": "SPDX-2.3"},
-		statement.Scan:       {"scanner": map[string]any{}, "slipway": verdict("pass")},
+		statement.Scan:       {"scanner": scanner(now.Add(-time.Hour)), "slipway": verdict("pass")},
 		statement.Test:       {"result": "PASSED", "slipway": verdict("pass")},
 		statement.Provenance: {"buildDefinition": map[string]any{}},
 	}
@@ -140,7 +177,7 @@ func (w *world) verify(ref, keyDir string) (*result.Result, string) {
 	w.t.Helper()
 	out := w.t.TempDir()
 	r, err := verify.Run(w.t.Context(), verify.Inputs{Reference: ref, PublicKey: filepath.Join(keyDir, keys.PublicName), Now: now.Add(time.Hour), Client: w.client,
-		Out: out, Policy: verify.Policy{Require: []string{"spdx", "scan", "test", "provenance"}, MaxAge: 24 * time.Hour}})
+		Out: out, Policy: verify.Policy{Require: []string{"spdx", "scan", "test", "provenance"}, MaxAge: 24 * time.Hour, MaxDatabaseAge: 48 * time.Hour}})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -240,6 +277,8 @@ func TestVerifyRefuses(t *testing.T) {
 		{"inconclusive scan", with(statement.Scan, "slipway", map[string]any{"verdict": "inconclusive", "time": now.Format(time.RFC3339)}), "wrong-scan", "inconclusive"},
 		{"scan without a verdict", with(statement.Scan, "slipway", nil), "wrong-scan", "no verdict"},
 		{"old scan", with(statement.Scan, "slipway", old), "wrong-scan", "old"},
+		{"scan with a stale database", with(statement.Scan, "scanner", scanner(now.Add(-49*time.Hour))), "wrong-scan", "49h0m0s old (limit 48h0m0s)"},
+		{"scan with an unknown database", with(statement.Scan, "scanner", map[string]any{}), "wrong-scan", "does not say how old"},
 		{"scan from the future", with(statement.Scan, "slipway", future), "wrong-scan", "future"},
 	}
 	for _, tt := range tests {
@@ -264,12 +303,58 @@ func TestVerifyRevokes(t *testing.T) {
 	w.mustPublish(w.sign(w.keys, w.digest, claims()), "v1")
 	for i, verdict := range []result.Verdict{result.Pass, result.Fail, result.Pass, result.Inconclusive} {
 		scan := map[string]map[string]any{statement.Scan: {"slipway": map[string]any{
-			"verdict": verdict, "summary": "s", "time": now.Add(time.Duration(i+1) * time.Minute).Format(time.RFC3339)}}}
+			"verdict": verdict, "summary": "s", "time": now.Add(time.Duration(i+1) * time.Minute).Format(time.RFC3339)},
+			"scanner": scanner(now)}}
 		w.mustPublish(w.sign(w.keys, w.digest, scan), "v1")
 		r, _ := w.verify(w.host+"/app:v1", w.keys)
 		if r.Verdict.OK() != verdict.OK() {
 			t.Errorf("after a scan that says %s: %s: %+v", verdict, r.Verdict, r.Findings)
 		}
+	}
+}
+
+// TestVerifyReadsEveryByte changes one byte of each thing that the image is made of, and then takes it away.
+func TestVerifyReadsEveryByte(t *testing.T) {
+	w := newWorld(t)
+	w.mustPublish(w.sign(w.keys, w.digest, claims()), "v1")
+	idx, err := oci.Index(w.layout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := idx.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := idx.Image(list.Manifests[0].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref := w.host + "/app@" + w.digest
+	for name, digest := range map[string]string{"index": w.digest, "manifest": list.Manifests[0].Digest.String(), "configuration": m.Config.Digest.String(),
+		"layer": m.Layers[0].Digest.String()} {
+		t.Run(name, func(t *testing.T) {
+			w.lies.change, w.lies.lose = digest, ""
+			r, _ := w.verify(ref, w.keys)
+			if r.Verdict != result.Fail || len(r.Findings) != 1 || r.Findings[0].ID != "changed-image" || !strings.Contains(r.Findings[0].Message, digest) {
+				t.Errorf("changed: verdict = %s, findings = %+v", r.Verdict, r.Findings)
+			}
+			w.lies.change, w.lies.lose = "", digest
+			if name == "index" {
+				return // without it there is no image: a wrong reference
+			}
+			r, _ = w.verify(ref, w.keys)
+			if r.Verdict != result.Fail || len(r.Findings) != 1 || r.Findings[0].ID != "incomplete-image" || !strings.Contains(r.Findings[0].Message, digest) {
+				t.Errorf("lost: verdict = %s, findings = %+v", r.Verdict, r.Findings)
+			}
+		})
+	}
+	w.lies.change, w.lies.lose = "", ""
+	if r, _ := w.verify(ref, w.keys); r.Verdict != result.Pass {
+		t.Errorf("whole again: %s: %+v", r.Verdict, r.Findings)
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	cosignoci "github.com/sigstore/cosign/v2/pkg/oci"
 	ociremote "github.com/sigstore/cosign/v2/pkg/oci/remote"
 	"github.com/sigstore/sigstore/pkg/signature"
@@ -39,6 +38,8 @@ type Policy struct {
 	Require []string `json:"require"`
 	// MaxAge is how old a scan may be; 0 asks for none.
 	MaxAge time.Duration `json:"maxAge"`
+	// MaxDatabaseAge is how old the vulnerability database may have been when the scan ran; 0 allows any.
+	MaxDatabaseAge time.Duration `json:"maxDatabaseAge"`
 }
 
 // Inputs are the stage's.
@@ -95,32 +96,30 @@ func Run(ctx context.Context, in Inputs) (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	digest, ok, err := in.Client.Digest(ctx, ref)
-	if err != nil {
-		return nil, fmt.Errorf("looking up %s: %w", ref, err)
-	}
+	image, ok := ref.(name.Digest)
 	if !ok {
-		return nil, result.Inputf("%s: not found in registry %s", ref, ref.Context().RegistryStr())
+		digest, found, err := in.Client.Digest(ctx, ref)
+		if err != nil {
+			return nil, fmt.Errorf("looking up %s: %w", ref, err)
+		}
+		if !found {
+			return nil, result.Inputf("%s: not found in registry %s", ref, ref.Context().RegistryStr())
+		}
+		image = ref.Context().Digest(digest.String())
 	}
-	image := ref.Context().Digest(digest.String())
 	signer, err := keyring.Fingerprint(ctx, verifier)
 	if err != nil {
 		return nil, err
 	}
 	v := &verifying{in: in, verifier: verifier, image: image, signer: signer, record: Verification{
-		Reference: image.String(), Digest: digest.String(), Time: in.Now.UTC().Format(time.RFC3339), Policy: in.Policy}}
+		Reference: image.String(), Digest: image.DigestStr(), Time: in.Now.UTC().Format(time.RFC3339), Policy: in.Policy}}
 	if err := v.content(ctx); err != nil {
 		return nil, err
 	}
-	entity, err := ociremote.SignedEntity(image, ociremote.WithRemoteOptions(in.Client.Options(ctx)...))
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", image, oci.Explain(err, ref))
-	}
-	if err := v.signatures(entity); err != nil {
-		return nil, err
-	}
-	if err := v.attestations(entity, required); err != nil {
-		return nil, err
+	if len(v.findings) == 0 { // evidence about what is not there is worth nothing
+		if err := v.evidence(ctx, required); err != nil {
+			return nil, err
+		}
 	}
 	data, err := json.MarshalIndent(v.record, "", "  ")
 	if err != nil {
@@ -166,32 +165,16 @@ func (v *verifying) fail(id, fix, format string, args ...any) {
 		Message: fmt.Sprintf(format, args...), Fix: fix})
 }
 
-// content checks that the registry has everything that the image lists.
-func (v *verifying) content(ctx context.Context) error {
-	desc, err := remote.Get(v.image, v.in.Client.Options(ctx)...)
+// evidence looks at the image's signatures and attestations.
+func (v *verifying) evidence(ctx context.Context, required []statement.Kind) error {
+	entity, err := ociremote.SignedEntity(v.image, ociremote.WithRemoteOptions(v.in.Client.Options(ctx)...))
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", v.image, oci.Explain(err, v.image))
 	}
-	if !desc.MediaType.IsIndex() {
-		return nil
-	}
-	idx, err := desc.ImageIndex()
-	if err != nil {
+	if err := v.signatures(entity); err != nil {
 		return err
 	}
-	manifest, err := idx.IndexManifest()
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", v.image, err)
-	}
-	for _, m := range manifest.Manifests {
-		ref := v.image.Context().Digest(m.Digest.String())
-		if _, err := remote.Get(ref, v.in.Client.Options(ctx)...); oci.NotFound(err) {
-			v.fail("incomplete-image", "publish or promote it again", "the registry lacks the manifest %s that the image lists", m.Digest)
-		} else if err != nil {
-			return fmt.Errorf("reading %s: %w", ref, oci.Explain(err, ref))
-		}
-	}
-	return nil
+	return v.attestations(entity, required)
 }
 
 func (v *verifying) signatures(entity cosignoci.SignedEntity) error {
@@ -355,6 +338,11 @@ func (v *verifying) judge(s *statement.Statement, e *Evidence) string {
 	var p struct {
 		Result  string             `json:"result"`
 		Slipway *statement.Verdict `json:"slipway"`
+		Scanner struct {
+			DB struct {
+				LastUpdate time.Time `json:"lastUpdate"`
+			} `json:"db"`
+		} `json:"scanner"`
 	}
 	if err := json.Unmarshal(s.Predicate, &p); err != nil {
 		return "its predicate cannot be read"
@@ -376,6 +364,21 @@ func (v *verifying) judge(s *statement.Statement, e *Evidence) string {
 		return fmt.Sprintf("its result is %q, not PASSED", p.Result)
 	case s.PredicateType == statement.Scan && v.in.Policy.MaxAge > 0 && v.in.Now.Sub(at) > v.in.Policy.MaxAge:
 		return fmt.Sprintf("it is %s old (limit %s)", v.in.Now.Sub(at).Round(time.Minute), v.in.Policy.MaxAge)
+	case s.PredicateType == statement.Scan:
+		return v.judgeDatabase(at, p.Scanner.DB.LastUpdate)
+	}
+	return ""
+}
+
+// judgeDatabase looks at the age of the vulnerability database when the scan ran: an old one finds nothing new.
+func (v *verifying) judgeDatabase(scanned, updated time.Time) string {
+	limit := v.in.Policy.MaxDatabaseAge
+	switch age := scanned.Sub(updated); {
+	case limit == 0:
+	case updated.IsZero():
+		return "it does not say how old its vulnerability database was"
+	case age > limit:
+		return fmt.Sprintf("its vulnerability database was %s old (limit %s)", age.Round(time.Minute), limit)
 	}
 	return ""
 }

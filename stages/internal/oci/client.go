@@ -35,6 +35,7 @@ type Client struct {
 const (
 	dialTimeout     = 10 * time.Second
 	responseTimeout = 60 * time.Second
+	idleTimeout     = 60 * time.Second
 )
 
 // Client checks the flags and reads the files that they name. Its errors are input errors.
@@ -62,7 +63,11 @@ func (f *Flags) Client() (*Client, error) {
 			if to, ok := endpoints[addr]; ok {
 				addr = to
 			}
-			return dialer.DialContext(ctx, network, addr)
+			conn, err := dialer.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &idleConn{Conn: conn, limit: idleTimeout}, nil
 		},
 		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:   dialTimeout,

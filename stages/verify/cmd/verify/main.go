@@ -62,7 +62,8 @@ func stage() result.Stage {
 
 // policy is the environment's, or the configuration's where the environment says nothing.
 func policy(p *plan.Plan, environment string) (verify.Policy, error) {
-	out := verify.Policy{Require: p.Config.Verify.Require, MaxAge: time.Duration(p.Config.Verify.MaxAge)}
+	out := verify.Policy{Require: p.Config.Verify.Require, MaxAge: time.Duration(p.Config.Verify.MaxAge),
+		MaxDatabaseAge: time.Duration(p.Config.Scan.MaxDatabaseAge)}
 	if environment == "" {
 		return out, nil
 	}
