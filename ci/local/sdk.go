@@ -50,25 +50,22 @@ func (m *machine) makeSDK(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	extra := m.sdkExtra()
-	bin := filepath.Join(extra, "usr", "local", "bin")
+	bin := m.sdk("codegen", "usr", "local", "bin")
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return err
 	}
 	if err := copyFile(m.path("bin", "codegen"), filepath.Join(bin, "codegen")); err != nil {
 		return err
 	}
-	file := m.path("images", "sdk", "layer.tar.zst")
-	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	layer, err := m.layer(ctx, file, tree{dir: extra})
-	if err != nil {
-		return err
-	}
-	image, err := mutate.Append(base, mutate.Addendum{Layer: layer, MediaType: types.OCILayerZStd})
-	if err != nil {
-		return err
+	image := base
+	for _, part := range []string{"caches", "codegen"} {
+		layer, err := m.layer(ctx, m.sdk(part+".tar.zst"), tree{dir: m.sdk(part)})
+		if err != nil {
+			return err
+		}
+		if image, err = mutate.Append(image, mutate.Addendum{Layer: layer, MediaType: types.OCILayerZStd}); err != nil {
+			return err
+		}
 	}
 	cfg, err := image.ConfigFile()
 	if err != nil {
@@ -79,10 +76,7 @@ func (m *machine) makeSDK(ctx context.Context) error {
 	if image, err = mutate.ConfigFile(image, cfg); err != nil {
 		return err
 	}
-	content := m.path("images", "sdk", "content")
-	if err := os.RemoveAll(content); err != nil {
-		return err
-	}
+	content := m.sdk("content")
 	p, err := layout.Write(content, empty.Index)
 	if err != nil {
 		return err
@@ -97,17 +91,19 @@ func (m *machine) makeSDK(ctx context.Context) error {
 	return writeFile(m.path("images", sdkDigest), []byte(digest.String()))
 }
 
-// sdkExtra holds what the Go SDK's image has beyond its base.
-func (m *machine) sdkExtra() string { return m.path("images", "sdk", "extra") }
+// sdk is a path among what the Go SDK's image is made of, beyond its base.
+func (m *machine) sdk(elem ...string) string {
+	return m.path(append([]string{"images", "sdk"}, elem...)...)
+}
 
-// fillCaches compiles the seed inside the base image's own system, so that paths, flags and C compiler are those of later.
+// fillCaches compiles the seed inside the base image's own system, so that paths and flags are those of later, and packs the caches.
 func (m *machine) fillCaches(ctx context.Context) error {
 	dir, err := m.imageDir(ctx, baseImages[0])
 	if err != nil {
 		return err
 	}
-	root, extra := filepath.Join(dir, "rootfs"), m.sdkExtra()
-	if err := os.RemoveAll(extra); err != nil {
+	root, extra := filepath.Join(dir, "rootfs"), m.sdk("caches")
+	if err := os.RemoveAll(m.sdk()); err != nil { // of another engine
 		return err
 	}
 	work := filepath.Join(extra, "seed")
@@ -153,7 +149,11 @@ exec chroot "$root" /usr/bin/env -i %[4]s sh -c 'cd /seed && go mod tidy && go m
 		return err
 	}
 	// The mount points stay behind in the base system; it must be again what its image was made from.
-	return errors.Join(os.RemoveAll(work), os.Remove(filepath.Join(root, "seed")))
+	if err := errors.Join(os.RemoveAll(work), os.Remove(filepath.Join(root, "seed"))); err != nil {
+		return err
+	}
+	_, err = m.layer(ctx, m.sdk("caches.tar.zst"), tree{dir: extra})
+	return err
 }
 
 func quoteAll(words []string) string {

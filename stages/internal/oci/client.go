@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -255,6 +256,9 @@ func Explain(err error, ref name.Reference) error {
 				host, ref.Context().RepositoryStr(), terr.StatusCode)
 		case http.StatusNotFound:
 			return result.Inputf("%s: not found in registry %s", ref, host)
+		}
+		if terr.StatusCode >= http.StatusInternalServerError {
+			return fmt.Errorf("registry %s failed (%d), also when asked again: %w", host, terr.StatusCode, err)
 		}
 	}
 	return err

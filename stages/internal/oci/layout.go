@@ -49,7 +49,7 @@ func openIndex(dir string) (v1.ImageIndex, error) {
 	if desc.MediaType != types.OCIImageIndex {
 		return nil, fmt.Errorf("index.json lists %s, want %s", desc.MediaType, types.OCIImageIndex)
 	}
-	if err := check(root, desc, 0); err != nil {
+	if err := (checker{root: root, seen: map[visit]bool{}}).check(desc, 0); err != nil {
 		return nil, err
 	}
 	outer, err := layout.ImageIndexFromPath(dir)
@@ -59,8 +59,20 @@ func openIndex(dir string) (v1.ImageIndex, error) {
 	return outer.ImageIndex(desc.Digest)
 }
 
+// checker reads each blob once as a manifest and once as anything else, however often it is listed.
+type checker struct {
+	root *os.Root
+	seen map[visit]bool
+}
+
+type visit struct {
+	digest   v1.Hash
+	size     int64
+	manifest bool
+}
+
 // check reads a blob, compares digest and size, and goes on to what it lists.
-func check(root *os.Root, desc v1.Descriptor, depth int) error {
+func (c checker) check(desc v1.Descriptor, depth int) error {
 	if depth > 2 {
 		return fmt.Errorf("%s: indexes are nested too deeply", desc.Digest)
 	}
@@ -69,14 +81,20 @@ func check(root *os.Root, desc v1.Descriptor, depth int) error {
 	default:
 		return fmt.Errorf("%s: digest algorithm %q is not supported", desc.Digest, desc.Digest.Algorithm)
 	}
-	name := filepath.Join("blobs", desc.Digest.Algorithm, desc.Digest.Hex)
-	if err := checkBlob(root, name, desc); err != nil {
-		return err
-	}
-	if !desc.MediaType.IsIndex() && !desc.MediaType.IsImage() {
+	manifest := desc.MediaType.IsIndex() || desc.MediaType.IsImage()
+	this := visit{desc.Digest, desc.Size, manifest}
+	if c.seen[this] {
 		return nil
 	}
-	data, err := readBounded(root, name)
+	c.seen[this] = true
+	name := filepath.Join("blobs", desc.Digest.Algorithm, desc.Digest.Hex)
+	if err := checkBlob(c.root, name, desc); err != nil {
+		return err
+	}
+	if !manifest {
+		return nil
+	}
+	data, err := readBounded(c.root, name)
 	if err != nil {
 		return err
 	}
@@ -92,8 +110,8 @@ func check(root *os.Root, desc v1.Descriptor, depth int) error {
 	if node.Config != nil {
 		children = append(children, *node.Config)
 	}
-	for _, c := range children {
-		if err := check(root, c, depth+1); err != nil {
+	for _, child := range children {
+		if err := c.check(child, depth+1); err != nil {
 			return err
 		}
 	}

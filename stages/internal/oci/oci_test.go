@@ -1,7 +1,9 @@
 package oci
 
 import (
+	"bytes"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,13 +11,19 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/slipwayhq/slipway/stages/internal/result"
 )
@@ -154,6 +162,120 @@ func TestBadFlags(t *testing.T) {
 			t.Errorf("%+v: error = %v, want an input error", f, err)
 		}
 	}
+}
+
+// TestIndexRefuses spoils a good layout in every way that a hostile one may be spoiled.
+func TestIndexRefuses(t *testing.T) {
+	tests := []struct {
+		name  string
+		spoil func(dir, layer string) error
+		want  string
+	}{
+		{"a link out of the tree", func(_, layer string) error {
+			return replace(layer, func() error { return os.Symlink("/etc/passwd", layer) })
+		}, "not a regular file"},
+		{"a named pipe", func(_, layer string) error {
+			return replace(layer, func() error { return syscall.Mkfifo(layer, 0o600) })
+		}, "not a regular file"},
+		{"a directory", func(_, layer string) error { return replace(layer, func() error { return os.Mkdir(layer, 0o700) }) }, "not a regular file"},
+		{"a missing blob", func(_, layer string) error { return os.Remove(layer) }, "no such file"},
+		{"a gigabyte where kilobytes were listed", func(_, layer string) error { return os.Truncate(layer, 1<<30) }, "has 1073741824 bytes"},
+		{"a changed byte", func(_, layer string) error {
+			data, err := os.ReadFile(layer)
+			if err != nil {
+				return err
+			}
+			data[0] ^= 1
+			return os.WriteFile(layer, data, 0o600)
+		}, "was changed"},
+		{"a huge index.json", func(dir, _ string) error { return os.Truncate(filepath.Join(dir, "index.json"), 1<<30) }, "larger than"},
+		{"index.json that leads out of the tree", func(dir, _ string) error {
+			name := filepath.Join(dir, "index.json")
+			return replace(name, func() error { return os.Symlink("/etc/hostname", name) })
+		}, "escapes"},
+		{"a digest with a path in it", func(dir, _ string) error {
+			return os.WriteFile(filepath.Join(dir, "index.json"), []byte(`{"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","size":1,"digest":"sha256:../../../etc/passwd"}]}`), 0o600)
+		}, "index.json"},
+		{"two images", func(dir, _ string) error {
+			return os.WriteFile(filepath.Join(dir, "index.json"), []byte(`{"manifests":[{},{}]}`), 0o600)
+		}, "lists 2 entries"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			img, err := random.Image(64, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			p, err := layout.Write(dir, empty.Index)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.AppendIndex(mutate.IndexMediaType(mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img}), types.OCIImageIndex)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Index(dir); err != nil {
+				t.Fatalf("before: %v", err)
+			}
+			layers, err := img.Layers()
+			if err != nil {
+				t.Fatal(err)
+			}
+			digest, err := layers[0].Digest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.spoil(dir, filepath.Join(dir, "blobs", "sha256", digest.Hex)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Index(dir); !result.IsInput(err) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error = %v, want an input error with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func replace(name string, with func() error) error {
+	if err := os.Remove(name); err != nil {
+		return err
+	}
+	return with()
+}
+
+func FuzzIndex(f *testing.F) {
+	blob := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
+	digest, size, err := v1.SHA256(bytes.NewReader(blob))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"size":%d,"digest":%q}]}`, types.OCIImageIndex, size, digest), blob)
+	f.Add([]byte(`{"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","size":1,"digest":"sha256:../../etc/passwd"}]}`), []byte("x"))
+	f.Fuzz(func(t *testing.T, top, blob []byte) {
+		dir := t.TempDir()
+		digest, _, err := v1.SHA256(bytes.NewReader(blob))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, data := range map[string][]byte{"index.json": top, "oci-layout": []byte(`{"imageLayoutVersion":"1.0.0"}`),
+			filepath.Join("blobs", "sha256", digest.Hex): blob} {
+			if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		idx, err := Index(dir)
+		if err != nil {
+			if !result.IsInput(err) {
+				t.Errorf("%v is not an input error", err)
+			}
+			return
+		}
+		if got, err := idx.Digest(); err != nil || got != digest {
+			t.Errorf("the index is %s (%v), and the only blob is %s", got, err, digest)
+		}
+	})
 }
 
 func FuzzDockerConfig(f *testing.F) {
