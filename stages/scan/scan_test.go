@@ -222,6 +222,10 @@ func TestLicences(t *testing.T) {
 	if r.Verdict != result.Fail || !slices.Equal(found(r), []string{"license-AGPL-3.0-only"}) {
 		t.Errorf("%s %v, want one about AGPL-3.0-only", r.Verdict, found(r))
 	}
+	unknown := inputs(t, []string{"example.com/c@v1.0.0 sha256:a8c869"}, nil)
+	if r, err := Run(t.Context(), unknown); err != nil || len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Message, "a licence text that is not recognised (SHA-256 a8c869)") {
+		t.Errorf("a text without a name: %+v, %v", r, err)
+	}
 	in.Policy.Licenses.Allow = []string{"AGPL-3.0-only"}
 	if r, err = Run(t.Context(), in); err != nil || r.Verdict != result.Pass {
 		t.Errorf("allowed: %+v, %v", r, err)

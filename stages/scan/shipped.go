@@ -254,6 +254,9 @@ func licences(packages []ftypes.Package, policy config.Licenses) []finding {
 			}
 			f := finding{kind: licence, pkg: p.Name, allowed: slices.Contains(policy.Allow, l) && !denied, Finding: result.Finding{
 				ID: "license-" + l, Severity: s, Message: fmt.Sprintf("%s %s has the licence %s (%s)", p.Name, p.Version, l, category), Location: p.Name + "@" + p.Version}}
+			if hash, ok := strings.CutPrefix(l, "sha256:"); ok { // a text that Syft found no name for
+				f.Message = fmt.Sprintf("%s %s has a licence text that is not recognised (SHA-256 %s)", p.Name, p.Version, hash)
+			}
 			if p.Identifier.PURL != nil {
 				f.Location = p.Identifier.PURL.ToString()
 			}
