@@ -204,7 +204,9 @@ func TestEngineKilled(t *testing.T) {
 		if err := running.Process.Kill(); err != nil {
 			t.Error(err)
 		}
-		<-ended
+		if err := <-ended; err == nil {
+			t.Error("dagger call succeeded although it was killed")
+		}
 	}
 	if s.tagged(t) {
 		t.Error("a half-pushed release carries a tag")
