@@ -24,7 +24,7 @@ func (s *Slipway) LintReport(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	linter := s.goContainer(s.GoImage, "toolbox").
-		WithEnvVariable("CGO_ENABLED", "0").
+		With(compiling).
 		WithExec([]string{"go", "install", "-trimpath", noDWARF, "-ldflags", "-s -w", golangciLint}).
 		File("/go/bin/golangci-lint")
 	ctr, err := s.projectContainer(ctx, "check", "lint", plan)

@@ -124,7 +124,7 @@ func (m *machine) fillCaches(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	env := []string{"HOME=/root", "GOPATH=/go", "GOTOOLCHAIN=local", noCgo, "GOFLAGS=-mod=mod", "PATH=/usr/local/go/bin:" + path}
+	env := []string{"HOME=/root", "GOPATH=/go", "GOTOOLCHAIN=local", noCgo, fewerCollections, "GOFLAGS=-mod=mod", "PATH=/usr/local/go/bin:" + path}
 	for _, name := range []string{"GOPROXY", "GOSUMDB", "GONOSUMDB", "GOINSECURE"} {
 		v, err := goEnv(ctx, name)
 		if err != nil {

@@ -25,7 +25,11 @@ func command(ctx context.Context, dir, name string, args ...string) (stdout stri
 }
 
 func capture(ctx context.Context, dir, name string, args ...string) (stdout, stderr string, code int, err error) {
-	cmd := exec.CommandContext(ctx, name, args...)
+	return outcome(ctx, dir, exec.CommandContext(ctx, name, args...))
+}
+
+// outcome runs cmd, made with ctx, in dir.
+func outcome(ctx context.Context, dir string, cmd *exec.Cmd) (stdout, stderr string, code int, err error) {
 	cmd.Dir = dir
 	cmd.WaitDelay = 10 * time.Second
 	var o, e bytes.Buffer
@@ -123,7 +127,9 @@ func positions(id, text string, severity result.Severity) []result.Finding {
 }
 
 func vet(ctx context.Context, in Inputs, dir string) ([]result.Finding, error) {
-	_, stderr, code, err := capture(ctx, dir, in.Go, "vet", "./...")
+	cmd := exec.CommandContext(ctx, in.Go, "vet", "./...")
+	cmd.Env = append(os.Environ(), "GOGC=400") // it compiles: collecting garbage less often spares a sixth of the time
+	_, stderr, code, err := outcome(ctx, dir, cmd)
 	if err != nil || code == 0 {
 		return nil, err
 	}
