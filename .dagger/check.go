@@ -23,16 +23,12 @@ func (s *Slipway) LintReport(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	linter := s.goContainer(s.GoImage, "toolbox").
-		With(compiling).
-		WithExec([]string{"go", "install", "-trimpath", noDWARF, "-ldflags", "-s -w", golangciLint}).
-		File("/go/bin/golangci-lint")
 	ctr, err := s.projectContainer(ctx, "check", "lint", plan)
 	if err != nil {
 		return nil, err
 	}
-	ctr = ctr.WithFile(programPath("golangci-lint"), linter)
-	return run(ctx, "lint", ctr, []string{"lint", "-source", "/src", "-plan", "/plan/plan.json", "-golangci", programPath("golangci-lint")})
+	ctr = ctr.WithFile(programPath(linter), s.programFile(linter))
+	return run(ctx, "lint", ctr, []string{"lint", "-source", "/src", "-plan", "/plan/plan.json", "-golangci", programPath(linter)})
 }
 
 // Run the tests with race detector and coverage; fails on a failing test or too little coverage.

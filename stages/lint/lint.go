@@ -74,15 +74,30 @@ func Run(ctx context.Context, in Inputs) (*result.Result, error) {
 func (in Inputs) check(ctx context.Context, c plan.Component) ([]result.Finding, error) {
 	dir := filepath.Join(in.Source, filepath.FromSlash(c.Path))
 	tools := in.Plan.Config.Lint.Tools
-	found := make([][]result.Finding, len(tools))
-	errs := make([]error, len(tools))
-	var wg sync.WaitGroup
-	for i, tool := range tools {
-		do, ok := checkers[tool]
-		if !ok {
+	for _, tool := range tools {
+		if _, ok := checkers[tool]; !ok {
 			return nil, result.Inputf("unknown tool %q in lint.tools", tool)
 		}
-		wg.Go(func() { found[i], errs[i] = do(ctx, in, dir) })
+	}
+	found := make([][]result.Finding, len(tools))
+	errs := make([]error, len(tools))
+	vetted := make(chan struct{})
+	done := sync.OnceFunc(func() { close(vetted) })
+	if !slices.Contains(tools, "vet") {
+		done()
+	}
+	var wg sync.WaitGroup
+	for i, tool := range tools {
+		do := checkers[tool]
+		wg.Go(func() {
+			switch tool {
+			case "vet":
+				defer done()
+			case "golangci-lint": // at the same time, both would compile everything that the component imports
+				<-vetted
+			}
+			found[i], errs[i] = do(ctx, in, dir)
+		})
 	}
 	wg.Wait()
 	for i, err := range errs {
