@@ -73,7 +73,6 @@ func (s *Slipway) compile(programs []string) *dagger.Container {
 	return s.compiler().
 		WithMountedDirectory("/slipway", s.ToolboxSource).
 		WithWorkdir("/slipway").
-		WithExec([]string{"mkdir", "-p", "/out"}).
 		WithExec(args)
 }
 

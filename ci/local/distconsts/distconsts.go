@@ -39,5 +39,7 @@ const (
 
 	OCIVersionAnnotation = "org.opencontainers.image.version"
 
-	EngineCustomCACertsDir = "/usr/local/share/ca-certificates"
+	// With certificates here, the engine runs update-ca-certificates on the machine when it starts, and in every container around every
+	// command. The base images hold the machine's bundle already; this folder is never there.
+	EngineCustomCACertsDir = "/nonexistent/ca-certificates"
 )
