@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -143,6 +144,81 @@ func TestRun(t *testing.T) {
 		if !bytes.Equal(data, again[name]) {
 			t.Errorf("%s differs the second time", name)
 		}
+	}
+}
+
+// TestHostileLayer lists an image whose layer wants to write outside, links there, brings devices, and unpacks to a gigabyte.
+func TestHostileLayer(t *testing.T) {
+	const zeros = 1 << 30
+	outside := filepath.Join(t.TempDir(), "outside")
+	if err := os.Mkdir(outside, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	apk := "P:musl\nV:1.2.5-r0\nA:x86_64\nL:MIT\no:musl\n\n"
+	entries := []struct {
+		h    tar.Header
+		text string
+	}{
+		{tar.Header{Name: "etc/os-release", Typeflag: tar.TypeReg}, "ID=alpine\nVERSION_ID=3.20.3\n"},
+		{tar.Header{Name: "lib/apk/db/installed", Typeflag: tar.TypeReg}, apk},
+		{tar.Header{Name: strings.Repeat("../", 20) + outside + "/dots", Typeflag: tar.TypeReg}, "evil"},
+		{tar.Header{Name: outside + "/absolute", Typeflag: tar.TypeReg}, "evil"},
+		{tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: outside}, ""},
+		{tar.Header{Name: "link/through", Typeflag: tar.TypeReg}, "evil"},
+		{tar.Header{Name: "hard", Typeflag: tar.TypeLink, Linkname: "../../../../../../etc/passwd"}, ""},
+		{tar.Header{Name: "loop", Typeflag: tar.TypeSymlink, Linkname: "loop"}, ""},
+		{tar.Header{Name: "dev/sda", Typeflag: tar.TypeBlock, Devmajor: 8}, ""},
+		{tar.Header{Name: "dev/pipe", Typeflag: tar.TypeFifo}, ""},
+	}
+	opener := func() (io.ReadCloser, error) {
+		r, w := io.Pipe()
+		go func() {
+			tw := tar.NewWriter(w)
+			for _, e := range entries {
+				e.h.Size, e.h.Mode = int64(len(e.text)), 0o644
+				if err := tw.WriteHeader(&e.h); err == nil {
+					_, _ = io.WriteString(tw, e.text)
+				}
+			}
+			if err := tw.WriteHeader(&tar.Header{Name: "zeros", Typeflag: tar.TypeReg, Size: zeros, Mode: 0o755}); err == nil {
+				block := make([]byte, 1<<20)
+				for range zeros / len(block) {
+					_, _ = tw.Write(block)
+				}
+			}
+			w.CloseWithError(tw.Close())
+		}()
+		return r, nil
+	}
+	layer, err := tarball.LayerFromOpener(opener, tarball.WithCompressedCaching)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := mutate.AppendLayers(mutate.MediaType(empty.Image, types.OCIManifestSchema1), layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	p, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.AppendIndex(mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), mutate.IndexAddendum{Add: img,
+		Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}}})); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, files := describe(t, dir)
+	runtime.ReadMemStats(&after)
+	if !strings.Contains(string(files["linux-amd64/"+SPDXName]), "musl") {
+		t.Error("the package in the image is not listed")
+	}
+	if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+		t.Errorf("it wrote outside: %v, %v", left, err)
+	}
+	if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > zeros/4 {
+		t.Errorf("it took %d bytes of memory", grown)
 	}
 }
 

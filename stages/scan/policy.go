@@ -21,6 +21,7 @@ const (
 	licence    kind = "licence"
 	secretKind kind = "secret"
 	misconfig  kind = "misconfiguration"
+	unjudged   kind = "unjudged"
 )
 
 // finding is a result.Finding with what the policy needs to know.
@@ -97,7 +98,7 @@ func status(f finding, policy config.Scan, threshold result.Severity) string {
 	switch {
 	case f.allowed:
 		return statusAllowed
-	case f.Severity == result.Unknown && f.kind == vulnKind:
+	case f.Severity == result.Unknown && (f.kind == vulnKind || f.kind == unjudged):
 		return "" // nobody said that it is harmless
 	case f.Severity.Rank() < threshold.Rank():
 		return statusBelow

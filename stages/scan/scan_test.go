@@ -33,6 +33,11 @@ func inputs(t *testing.T, packages []string, files map[string]string) Inputs {
 		t.Fatal(err)
 	}
 	all = append(all, fixture.Advisory{ID: "CVE-2026-90010", Ecosystem: "debian 12", Package: "glibc", Fixed: "2.36-9+deb12u9", Severity: "high", Title: "in the source package"},
+		fixture.Advisory{ID: "CVE-2026-90012", Ecosystem: "alpine 3.20", Package: "openssl", Fixed: "3.3.1-r1", Severity: "high", Title: "in the origin"},
+		fixture.Advisory{ID: "CVE-2026-90013", Ecosystem: "CBL-Mariner 2.0", Package: "openssl", Fixed: "0:1.1.1k-18.cm2", Severity: "high", Title: "in the source package"},
+		fixture.Advisory{ID: "CVE-2026-90014", Ecosystem: "alma 9", Package: "bash", Fixed: "5.1.8-9.el9", Severity: "high", Title: "of another name"},
+		fixture.Advisory{ID: "CVE-2026-90015", Ecosystem: "alma 9", Package: "nodejs:18::nodejs", Fixed: "18.0.0-2.el9", Severity: "high", Title: "in the module stream"},
+		fixture.Advisory{ID: "CVE-2026-90016", Ecosystem: "amazon linux 2023", Package: "curl", Fixed: "8.5.0-1.amzn2023", Severity: "high", Title: "of another name"},
 		fixture.Advisory{ID: "CVE-2026-90011", Ecosystem: "go", Package: "example.com/unfixed", Vulnerable: []string{">=0.0.1"}, Severity: "critical", Title: "no fix yet"})
 	db := filepath.Join(dir, "db")
 	if err := os.MkdirAll(db, 0o755); err != nil {
@@ -75,8 +80,8 @@ func cyclonedx(packages []string) string {
 		path, _, _ := strings.Cut(purl[strings.Index(purl, "/")+1:], "?")
 		name, version, _ := strings.Cut(path, "@")
 		kind := ""
-		if strings.HasPrefix(purl, "pkg:deb/") {
-			name = strings.TrimPrefix(name, "debian/")
+		for _, distribution := range []string{"debian/", "alpine/", "mariner/", "almalinux/", "amzn/", "fedora/"} {
+			name = strings.TrimPrefix(name, distribution)
 		}
 		if licence != "" {
 			kind = fmt.Sprintf(`,"licenses":[{"license":{"id":%q}}]`, licence)
@@ -110,6 +115,13 @@ func TestVulnerabilities(t *testing.T) {
 		{"lower threshold", []string{"golang.org/x/text@v0.31.0"}, func(s *config.Scan) { s.Severity = "low" }, result.Fail, []string{"CVE-2026-90001"}},
 		{"must not match", []string{"github.com/go-chi/chi/v5@v5.2.3", "github.com/google/uuid@v1.6.0"}, nil, result.Pass, nil},
 		{"Debian by its source package", []string{"pkg:deb/debian/libc6@2.36-9%2Bdeb12u4?arch=amd64&distro=debian-12&upstream=glibc"}, nil, result.Fail, []string{"CVE-2026-90010"}},
+		{"Alpine by its origin", []string{"pkg:apk/alpine/libcrypto3@3.3.1-r0?arch=x86_64&distro=alpine-3.20.1&upstream=openssl"}, nil, result.Fail, []string{"CVE-2026-90012"}},
+		{"CBL-Mariner by its source package", []string{"pkg:rpm/mariner/openssl-libs@1.1.1k-17.cm2?arch=x86_64&distro=mariner-2.0&upstream=openssl-1.1.1k-17.cm2.src.rpm"}, nil, result.Fail, []string{"CVE-2026-90013"}},
+		{"AlmaLinux by another name", []string{"pkg:rpm/almalinux/bash@5.1.8-6.el9?arch=x86_64&distro=almalinux-9.3&upstream=bash-5.1.8-6.el9.src.rpm"}, nil, result.Fail, []string{"CVE-2026-90014"}},
+		{"AlmaLinux's module stream", []string{"pkg:rpm/almalinux/nodejs@18.0.0-1.el9?arch=x86_64&distro=almalinux-9.3&rpmmod=nodejs:18:9030020231201:rhel9"}, nil, result.Fail, []string{"CVE-2026-90015"}},
+		{"Amazon Linux by another name", []string{"pkg:rpm/amzn/curl@8.3.0-1.amzn2023?arch=x86_64&distro=amzn-2023"}, nil, result.Fail, []string{"CVE-2026-90016"}},
+		{"a distribution without advisories", []string{"pkg:rpm/fedora/bash@5.2.15-1.fc38?arch=x86_64&distro=fedora-38"}, nil, result.Fail, []string{"unsupported-distribution"}},
+		{"no distribution named", []string{"pkg:deb/debian/libc6@2.36-9?arch=amd64"}, nil, result.Fail, []string{"unsupported-distribution"}},
 		{"unfixed", []string{"example.com/unfixed@v1.0.0"}, nil, result.Fail, []string{"CVE-2026-90011"}},
 		{"unfixed and only fixable ones count", []string{"example.com/unfixed@v1.0.0"}, func(s *config.Scan) { s.FixableOnly = true }, result.Pass, []string{"CVE-2026-90011 unfixed"}},
 		{"stale database", []string{"github.com/google/uuid@v1.6.0"}, func(s *config.Scan) { s.MaxDatabaseAge = config.Duration(time.Minute) }, result.Inconclusive, nil},

@@ -24,8 +24,6 @@ import (
 	"github.com/aquasecurity/trivy/pkg/scan/ospkg"
 	"github.com/aquasecurity/trivy/pkg/types"
 	"github.com/aquasecurity/trivy/pkg/vulnerability"
-	debversion "github.com/knqyf263/go-deb-version"
-	"github.com/package-url/packageurl-go"
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/slipwayhq/slipway/stages/internal/config"
@@ -152,39 +150,16 @@ func parseSBOM(ctx context.Context, data []byte) (*types.ScanTarget, error) {
 	return t, nil
 }
 
-// restore takes from the package URLs what Trivy's decoder leaves there in Syft's documents: the source package, without which Debian's
-// advisories do not match, and the distribution.
-func restore(t *types.ScanTarget) {
-	for i := range t.Packages {
-		p := &t.Packages[i]
-		if p.Identifier.PURL == nil {
-			continue
-		}
-		q := p.Identifier.PURL.Qualifiers.Map()
-		if family, version, ok := strings.Cut(q["distro"], "-"); ok && !t.OS.Detected() {
-			t.OS = ftypes.OS{Family: ftypes.OSType(family), Name: version}
-		}
-		name, version, versioned := strings.Cut(q["upstream"], "@")
-		if name == "" {
-			continue
-		}
-		p.SrcName = name
-		if versioned && p.Identifier.PURL.Type == packageurl.TypeDebian {
-			if v, err := debversion.NewVersion(version); err == nil {
-				p.SrcEpoch, p.SrcVersion, p.SrcRelease = v.Epoch(), v.Version(), v.Revision()
-			}
-		}
-	}
-}
-
 // detect runs Trivy's detectors.
 func detect(ctx context.Context, t *types.ScanTarget) ([]finding, error) {
 	opts := types.ScanOptions{PkgTypes: types.PkgTypes, PkgRelationships: ftypes.Relationships,
 		Scanners: types.Scanners{types.VulnerabilityScanner}, VulnSeveritySources: []dbTypes.SourceID{"auto"}}
 	var results types.Results
+	var notJudged []finding
 	r, _, err := ospkg.NewScanner().Scan(ctx, *t, opts)
 	switch {
-	case errors.Is(err, osDetector.ErrUnsupportedOS): // an image without a distribution
+	case errors.Is(err, osDetector.ErrUnsupportedOS), err == nil && !t.OS.Detected():
+		notJudged = unsupported(t)
 	case err != nil:
 		return nil, err
 	default:
@@ -196,7 +171,7 @@ func detect(ctx context.Context, t *types.ScanTarget) ([]finding, error) {
 	}
 	results = append(results, lang...)
 	client := vulnerability.NewClient(db.Config{})
-	var out []finding
+	out := notJudged
 	for i := range results {
 		client.FillInfo(results[i].Vulnerabilities, opts.VulnSeveritySources)
 		for _, v := range results[i].Vulnerabilities {
@@ -207,6 +182,22 @@ func detect(ctx context.Context, t *types.ScanTarget) ([]finding, error) {
 		return cmp.Or(strings.Compare(a.ID, b.ID), strings.Compare(a.Location, b.Location))
 	})
 	return out, nil
+}
+
+// unsupported says that a distribution's packages were not judged, because Trivy knows no advisories for it. An image without a package
+// manager's database has no such packages.
+func unsupported(t *types.ScanTarget) []finding {
+	if len(t.Packages) == 0 {
+		return nil
+	}
+	name := "an unknown distribution"
+	if t.OS.Detected() {
+		name = strings.TrimSpace(string(t.OS.Family) + " " + t.OS.Name)
+	}
+	return []finding{{kind: unjudged, pkg: string(t.OS.Family), Finding: result.Finding{
+		ID: "unsupported-distribution", Severity: result.Unknown, Location: "pkg:generic/" + strings.ReplaceAll(name, " ", "-"),
+		Message: fmt.Sprintf("there are no advisories for %s: nothing is known about its %d packages", name, len(t.Packages)),
+		Fix:     "use a base image of a supported distribution, or add an exception for unsupported-distribution with a reason"}}}
 }
 
 func vulnerabilityFinding(v types.DetectedVulnerability) finding {

@@ -37,6 +37,9 @@ const Dir = "db"
 // The largest files that are unpacked, in bytes: the public database has less than 1 GiB.
 var limits = map[string]int64{DatabaseName: 4 << 30, MetadataName: 1 << 20}
 
+// maxUnpacked bounds the whole archive, in bytes: what is not unpacked has to be read all the same.
+const maxUnpacked = 5 << 30
+
 // clockSkew is how far in the future a database may have been made.
 const clockSkew = 2 * time.Hour
 
@@ -160,13 +163,15 @@ func (in Inputs) fetchOne(ctx context.Context, reference, dir string) (digest st
 }
 
 // Extract unpacks the two files of the database and nothing else, within their limits.
-func Extract(r io.Reader, dir string) error {
+func Extract(r io.Reader, dir string) error { return extract(r, dir, maxUnpacked) }
+
+func extract(r io.Reader, dir string, most int64) error {
 	zr, err := gzip.NewReader(r)
 	if err != nil {
 		return fmt.Errorf("unpacking: %w", err)
 	}
 	var seen []string
-	for tr := tar.NewReader(zr); ; {
+	for tr := tar.NewReader(&bounded{r: zr, most: most}); ; {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -194,16 +199,40 @@ func Extract(r io.Reader, dir string) error {
 	return nil
 }
 
+// bounded is a reader that fails, instead of ending, after too many bytes: a small archive may unpack to any size.
+type bounded struct {
+	r          io.Reader
+	most, read int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.read += int64(n); b.read > b.most {
+		return 0, fmt.Errorf("it unpacks to more than %d bytes", b.most)
+	}
+	return n, err
+}
+
 func fromFolder(from, dir string) error {
 	root, err := os.OpenRoot(from)
 	if err != nil {
 		return result.Input(err)
 	}
 	defer root.Close()
-	for name := range limits {
+	for name, limit := range limits {
+		// Looked at before it is opened: opening a pipe waits for a writer.
+		info, err := root.Stat(name)
+		switch {
+		case err != nil:
+			return result.Inputf("the database folder needs %s and %s: %w", DatabaseName, MetadataName, err)
+		case !info.Mode().IsRegular():
+			return result.Inputf("the database folder's %s is no regular file", name)
+		case info.Size() > limit:
+			return result.Inputf("the database folder's %s has %d bytes, and %d are allowed", name, info.Size(), limit)
+		}
 		f, err := root.Open(name)
 		if err != nil {
-			return result.Inputf("the database folder needs %s and %s: %w", DatabaseName, MetadataName, err)
+			return result.Input(err)
 		}
 		err = writeTo(filepath.Join(dir, name), f)
 		if err := errors.Join(err, f.Close()); err != nil {

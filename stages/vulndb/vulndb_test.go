@@ -6,7 +6,9 @@ import (
 	"compress/gzip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,6 +90,63 @@ func TestExtract(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, "..", "..", "evil")); err == nil {
 			t.Errorf("%s: something was written outside", tt.name)
 		}
+	}
+}
+
+// TestExtractBomb unpacks 64 MB of zeros, which came as 64 kB, within memory that has no room for them.
+func TestExtractBomb(t *testing.T) {
+	const bomb = 64 << 20
+	packed := archive(t, file("bomb", bomb), file(DatabaseName, 10), file(MetadataName, 5))
+	if packed.Len() > bomb/500 {
+		t.Fatalf("the bomb has %d bytes: it is none", packed.Len())
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	err := extract(packed, t.TempDir(), bomb/2)
+	runtime.ReadMemStats(&after)
+	if err == nil || !strings.Contains(err.Error(), "unpacks to more than") {
+		t.Errorf("error = %v", err)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > bomb/8 {
+		t.Errorf("it took %d bytes of memory", used)
+	}
+}
+
+func TestFolderRefuses(t *testing.T) {
+	tests := []struct {
+		name    string
+		prepare func(t *testing.T, dir string) error
+		want    string
+	}{
+		{"link out of the folder", func(_ *testing.T, dir string) error {
+			return os.Symlink("/etc/passwd", filepath.Join(dir, DatabaseName))
+		}, "escapes"},
+		{"pipe", func(_ *testing.T, dir string) error {
+			return syscall.Mkfifo(filepath.Join(dir, DatabaseName), 0o600)
+		}, "no regular file"},
+		{"gigabytes", func(t *testing.T, dir string) error {
+			f, err := os.Create(filepath.Join(dir, DatabaseName))
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { f.Close() })
+			return f.Truncate(limits[DatabaseName] + 1)
+		}, "are allowed"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			from := t.TempDir()
+			if err := tt.prepare(t, from); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(from, MetadataName), []byte("{}"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			err := fromFolder(from, t.TempDir())
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error = %v, want %q", err, tt.want)
+			}
+		})
 	}
 }
 

@@ -108,6 +108,9 @@ func (c checker) check(desc v1.Descriptor, depth int) error {
 	}
 	children := slices.Concat(node.Layers, node.Manifests)
 	if node.Config != nil {
+		if node.Config.Size > maxManifest {
+			return fmt.Errorf("%s: its configuration has %d bytes, and %d are allowed", desc.Digest, node.Config.Size, maxManifest)
+		}
 		children = append(children, *node.Config)
 	}
 	for _, child := range children {
