@@ -27,16 +27,23 @@ with_engine() {
   fi
 }
 
-# browser makes sure that there is a Chromium to look at the report with.
-browser() {
-  local name
-  for name in chromium chromium-browser google-chrome chrome; do
-    ! command -v "$name" >/dev/null || return 0
-  done
-  say "installing Chromium"
+# installed makes sure that a program is there that the tests look at the results with: NAME PACKAGE CHECK, where CHECK is a command
+# that succeeds if it is.
+installed() {
+  local name=$1 package=$2
+  shift 2
+  ! "$@" >/dev/null 2>&1 || return 0
+  say "installing $name"
   if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
-    echo "ci/test: no Chromium on the PATH: install one (on Debian: apt-get install chromium)" >&2
+    echo "ci/test: no $name: install it (on Debian: apt-get install $package)" >&2
     return 2
   fi
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null
+  # shellcheck disable=SC2086 # some are two packages
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $package >/dev/null
+}
+
+# judges are the programs that are not made from Go modules: a browser for the report, Python for the SBOM formats' validators.
+judges() {
+  installed Chromium chromium sh -c 'command -v chromium || command -v chromium-browser || command -v google-chrome || command -v chrome'
+  installed "Python with venv" "python3 python3-venv" python3 -c 'import venv, ensurepip'
 }

@@ -21,7 +21,8 @@ import (
 type env struct {
 	root     string // the repository
 	registry string // host:port on this machine
-	tools    string // cosign, crane
+	tools    string // cosign, crane, syft, trivy
+	python   string // an environment with the SBOM formats' validators
 	keys     string // cosign.key, cosign.pub made by key-pair
 	database string // the fixture advisory database's reference
 }
@@ -54,10 +55,13 @@ func setUp(m *testing.M) (int, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	shared.tools, shared.keys = filepath.Join(dir, "tools"), filepath.Join(dir, "keys")
+	shared.tools, shared.keys, shared.python = filepath.Join(dir, "tools"), filepath.Join(dir, "keys"), filepath.Join(dir, "python")
 	shared.database = shared.registry + "/fixtures/trivy-db:2"
 	for _, step := range [][]string{
-		{"go", "build", "-C", "ci/e2e/tools", "-o", shared.tools + "/", "github.com/sigstore/cosign/v2/cmd/cosign", "github.com/google/go-containerregistry/cmd/crane"},
+		// trivy needs the experiment. The flags are ci/bench's, so that all of it is compiled once for both.
+		{"env", "GOEXPERIMENT=jsonv2", "go", "build", "-C", "ci/e2e/tools", "-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", "-s -w", "-o", shared.tools + "/", "tool"},
+		{"python3", "-m", "venv", shared.python},
+		{shared.python + "/bin/pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", "ci/e2e/tools/requirements.txt"},
 		{"go", "run", "./stages/vulndb/cmd/fixturedb", "-advisories", "testdata/advisories", "-out", filepath.Join(dir, "db"), "-push", shared.database},
 		{"dagger", "call", "--silent", "key-pair", "--password", "env:E2E_PASSWORD", "export", "--path", shared.keys},
 	} {
@@ -149,6 +153,20 @@ func gitRepository(t *testing.T, folder string) string {
 }
 
 // readJSON decodes a file.
+func writeJSON(t *testing.T, path string, v any) {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func readJSON[T any](t *testing.T, path string) T {
 	t.Helper()
 	var v T

@@ -30,6 +30,11 @@ func TestReadme(t *testing.T) {
 				if !strings.Contains(out.stdout, "report.html") {
 					t.Errorf("it ends without a report:\n%s", out.stdout)
 				}
+			case line == "ci/bench": // all of it takes a quarter of an hour
+				out = command(t, 30*time.Minute, "ci/bench", "-runs", "1", "-only", "programs")
+				if !strings.Contains(out.stdout, "ratio") {
+					t.Errorf("it ends without a table:\n%s", out.stdout)
+				}
 			case line == "ci/local/run up":
 				if !strings.HasSuffix(os.Getenv("_EXPERIMENTAL_DAGGER_RUNNER_HOST"), "/run/engine.sock") {
 					return // the engine is the caller's own: another one would take minutes to build

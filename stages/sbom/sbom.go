@@ -4,6 +4,7 @@ package sbom
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/anchore/syft/syft"
+	"github.com/anchore/syft/syft/cataloging/filecataloging"
 	"github.com/anchore/syft/syft/cataloging/pkgcataloging"
 	"github.com/anchore/syft/syft/format/cyclonedxjson"
 	"github.com/anchore/syft/syft/format/spdxjson"
@@ -126,7 +128,9 @@ func (in Inputs) config() *syft.CreateSBOMConfig {
 	if in.Licenses != "" {
 		packages.Golang = packages.Golang.WithSearchLocalModCacheLicenses(true).WithLocalModCacheDir(in.Licenses)
 	}
-	return syft.DefaultCreateSBOMConfig().WithPackagesConfig(packages)
+	// SPDX 2.3 wants every file's SHA-1; SHA-256 is what people compare.
+	files := filecataloging.DefaultConfig().WithHashers(crypto.SHA1, crypto.SHA256)
+	return syft.DefaultCreateSBOMConfig().WithPackagesConfig(packages).WithFilesConfig(files)
 }
 
 // write encodes both documents, the same bytes every time.
