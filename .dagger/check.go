@@ -27,7 +27,11 @@ func (s *Slipway) LintReport(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctr = ctr.WithFile(programPath(linter), s.programFile(linter))
+	golangci, err := s.linterFile(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctr = ctr.WithFile(programPath(linter), golangci)
 	return run(ctx, "lint", ctr, []string{"lint", "-source", "/src", "-plan", "/plan/plan.json", "-golangci", programPath(linter)})
 }
 

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"dagger/slipway/internal/dagger"
 )
@@ -20,13 +23,9 @@ const linter = "golangci-lint"
 
 // The image with all stage programs, to pull instead of compiling: see the constructor's "toolbox".
 func (s *Slipway) Toolbox() *dagger.Container {
-	ctr := dag.Container()
-	names := []string{linter}
+	ctr := dag.Container().WithFile(programPath(linter), s.compiledLinter())
 	for _, p := range slices.Concat(lightPrograms, heavyPrograms) {
-		names = append(names, path.Base(p))
-	}
-	for _, name := range names {
-		ctr = ctr.WithFile(programPath(name), s.programFile(name))
+		ctr = ctr.WithFile(programPath(path.Base(p)), s.programFile(path.Base(p)))
 	}
 	return ctr.WithDefaultArgs([]string{})
 }
@@ -38,16 +37,31 @@ func (s *Slipway) programFile(name string) *dagger.File {
 	if s.ToolboxImage != nil {
 		return s.ToolboxImage.File(programPath(name))
 	}
-	if name == linter {
-		return s.compiler().
-			WithExec([]string{"go", "install", "-trimpath", noDWARF, "-ldflags", "-s -w", golangciLint}).
-			File("/go/bin/golangci-lint")
-	}
 	group := lightPrograms
 	if slices.ContainsFunc(heavyPrograms, func(p string) bool { return path.Base(p) == name }) {
 		group = heavyPrograms
 	}
 	return s.compile(group).File("/out/" + name)
+}
+
+// linterFile is golangci-lint, from the given toolbox if it is there.
+func (s *Slipway) linterFile(ctx context.Context) (*dagger.File, error) {
+	if s.ToolboxImage != nil {
+		found, err := s.ToolboxImage.Rootfs().Glob(ctx, strings.TrimPrefix(programPath(linter), "/"))
+		if err != nil {
+			return nil, fmt.Errorf("looking for %s in the toolbox: %w", linter, err)
+		}
+		if len(found) > 0 {
+			return s.ToolboxImage.File(programPath(linter)), nil
+		}
+	}
+	return s.compiledLinter(), nil
+}
+
+func (s *Slipway) compiledLinter() *dagger.File {
+	return s.compiler().
+		WithExec([]string{"go", "install", "-trimpath", noDWARF, "-ldflags", "-s -w", golangciLint}).
+		File("/go/bin/" + linter)
 }
 
 // noDWARF spares the compiler what the linker's -s -w throws away, a tenth of its time.
