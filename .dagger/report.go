@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"dagger/slipway/internal/dagger"
 )
@@ -96,50 +97,66 @@ func (e *stageError) Error() string { return e.text }
 // run executes a stage program and reads its result. A failing verdict is a report, not an error; wrong input and a failing world are
 // errors.
 func run(ctx context.Context, stage string, ctr *dagger.Container, args []string) (*Report, error) {
-	args = append(args, "-out", "/out")
-	exec := func(c *dagger.Container) (*dagger.Container, int, error) {
-		c = c.WithExec(args, dagger.ContainerWithExecOpts{Expect: dagger.ReturnTypeAny})
-		code, err := c.ExitCode(ctx)
-		return c, code, err
-	}
-	done, code, err := exec(ctr)
-	if err == nil && code == exitWorld {
+	e := execute(ctx, ctr, append(args, "-out", "/out"))
+	if e.err == nil && e.code == exitWorld {
 		// The engine remembers executions, also those that the network failed. Ask once more, so that it is not an old failure
 		// that is reported.
-		done, code, err = exec(fresh(ctr))
+		e = execute(ctx, fresh(ctr), append(args, "-out", "/out"))
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", stage, err)
+	if e.err != nil {
+		return nil, fmt.Errorf("%s: %w", stage, e.err)
 	}
-	said, err := done.Stderr(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%s: exit code %d: %w", stage, code, err)
-	}
-	said = strings.TrimSpace(said)
-	files := done.Directory("/out")
-	data, err := files.File("result.json").Contents(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%s: ended with exit code %d and no result: %s", stage, code, said)
+	if e.missing != nil {
+		return nil, fmt.Errorf("%s: ended with exit code %d and no result: %s", stage, e.code, e.said(ctx))
 	}
 	var res stageResult
-	if err := json.Unmarshal([]byte(data), &res); err != nil {
+	if err := json.Unmarshal([]byte(e.result), &res); err != nil {
 		return nil, fmt.Errorf("%s: reading result.json: %w", stage, err)
 	}
 	out, err := json.Marshal(res.Outputs)
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Stage: stage, Verdict: res.Verdict, Summary: res.Summary, Files: files, Details: details(res), Outputs: string(out)}
-	if code != exitPass && code != exitFail {
+	r := &Report{Stage: stage, Verdict: res.Verdict, Summary: res.Summary, Files: e.done.Directory("/out"), Details: details(res), Outputs: string(out)}
+	if e.code != exitPass && e.code != exitFail {
+		said := e.said(ctx)
 		if said == "" {
-			said = fmt.Sprintf("%s: ended with exit code %d: %s", stage, code, res.Error)
+			said = fmt.Sprintf("%s: ended with exit code %d: %s", stage, e.code, res.Error)
 		}
 		return nil, &stageError{report: r, text: said}
 	}
-	if r.ok() != (code == exitPass) {
-		return nil, fmt.Errorf("%s: exit code %d contradicts the verdict %q", stage, code, res.Verdict)
+	if r.ok() != (e.code == exitPass) {
+		return nil, fmt.Errorf("%s: exit code %d contradicts the verdict %q", stage, e.code, res.Verdict)
 	}
 	return r, nil
+}
+
+// execution is a stage program that has ended.
+type execution struct {
+	done   *dagger.Container
+	code   int
+	result string
+	// missing says why there is no result, err why the program could not even run.
+	missing, err error
+}
+
+// execute asks for the exit code and the result at the same time: each question to the engine costs as much as a small program.
+func execute(ctx context.Context, ctr *dagger.Container, args []string) *execution {
+	e := &execution{done: ctr.WithExec(args, dagger.ContainerWithExecOpts{Expect: dagger.ReturnTypeAny})}
+	var wg sync.WaitGroup
+	wg.Go(func() { e.code, e.err = e.done.ExitCode(ctx) })
+	wg.Go(func() { e.result, e.missing = e.done.Directory("/out").File("result.json").Contents(ctx) })
+	wg.Wait()
+	return e
+}
+
+// said is what the program wrote for people.
+func (e *execution) said(ctx context.Context) string {
+	text, err := e.done.Stderr(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(text)
 }
 
 // maxDetails bounds what is printed to a terminal; the files hold everything.

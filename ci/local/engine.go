@@ -239,8 +239,12 @@ insecure-entitlements = ["security.insecure"]
 	}
 	cmd := exec.Command(m.path("bin", "dagger-engine"), "--config", m.path("run", "engine.toml"), "--addr", m.socket(),
 		"--oci-cni-binary-dir", m.path("cni"), "--network-name", name, "--network-cidr", cidr)
+	own, err := m.nameService()
+	if err != nil {
+		return err
+	}
 	cmd.Env = append(os.Environ(),
-		"PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin",
+		"PATH="+own+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
 		"SLIPWAY_ENGINE_RUNC="+debianPackages["runc"],
 		"SLIPWAY_ENGINE_INIT="+m.path("bin", "dagger-init"),
 		"SLIPWAY_ENGINE_STATE="+m.path("engine"),

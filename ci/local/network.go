@@ -101,6 +101,21 @@ func (m *machine) removeNetwork(ctx context.Context) error {
 	return os.RemoveAll(dir)
 }
 
+// nameService makes the dnsmasq that the engine starts, and returns its folder. The engine's own configuration would have it listen on port
+// 53 of every address, where the machine's name service may be, or another engine's.
+func (m *machine) nameService() (dir string, err error) {
+	dir = m.path("run", "libexec")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	script := "#!/bin/sh\nexec " + debianPackages["dnsmasq-base"] + " --bind-dynamic \"$@\"\n"
+	file := filepath.Join(dir, "dnsmasq")
+	if err := writeFile(file, []byte(script)); err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(file, 0o755)
+}
+
 func stopNameService(dir string) error {
 	data, err := os.ReadFile(filepath.Join(dir, "pidfile"))
 	if err != nil {
