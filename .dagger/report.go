@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -107,7 +108,7 @@ func run(ctx context.Context, stage string, ctr *dagger.Container, args []string
 		return nil, fmt.Errorf("%s: %w", stage, e.err)
 	}
 	if e.missing != nil {
-		return nil, fmt.Errorf("%s: ended with exit code %d and no result: %s", stage, e.code, e.said(ctx))
+		return nil, fmt.Errorf("%s: ended with exit code %d and no result: %s", stage, e.code, cmp.Or(e.said(ctx), e.missing.Error()))
 	}
 	var res stageResult
 	if err := json.Unmarshal([]byte(e.result), &res); err != nil {

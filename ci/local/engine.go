@@ -262,7 +262,11 @@ func (m *machine) inputs(ctx context.Context, registry string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprintln(h, version, registry, baseImages)
+	certificates, err := certificatesHash()
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintln(h, version, registry, baseImages, certificates)
 	for _, f := range []string{"go.mod", "go.sum", "distconsts/distconsts.go", "../../.dagger/go.mod"} {
 		sum, err := fileHash(filepath.Join(m.source, f))
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -151,8 +152,22 @@ func (m *machine) imageDir(ctx context.Context, b baseImage) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(fmt.Appendln(nil, b, version))
+	certificates, err := certificatesHash()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(fmt.Appendln(nil, b, version, certificates))
 	return m.path("images", b.name+"-"+hex.EncodeToString(sum[:6])), nil
+}
+
+// certificatesHash is that of what the machine trusts. A proxy's certificate may change from one day to the next, and an image with the old
+// one reaches nothing any more.
+func certificatesHash() (string, error) {
+	sum, err := fileHash(hostCertificates)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil // the images bring Debian's own
+	}
+	return sum, err
 }
 
 // compress writes a Zstandard file for local use: fast beats small, and gzip takes four times as long in both directions.

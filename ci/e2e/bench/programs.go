@@ -103,6 +103,9 @@ func (b *bench) stageInputs(ctx context.Context) (*stageInputs, error) {
 			return nil, err
 		}
 	}
+	if err := os.WriteFile(filepath.Join(in.dir, "password"), []byte("bench"), 0o600); err != nil {
+		return nil, err
+	}
 	for _, c := range []*command{in.sbom(in.small, "sample"), in.sbom(in.big, "golang")} {
 		if _, err := c.run(ctx); err != nil {
 			return nil, err
@@ -160,14 +163,10 @@ func (in *stageInputs) trivySource() *command {
 }
 
 func (in *stageInputs) signAndPublish() []*command {
-	password := filepath.Join(in.dir, "password")
-	if err := os.WriteFile(password, []byte("bench"), 0o600); err != nil {
-		return []*command{{name: err.Error()}}
-	}
 	repository := in.b.registry + "/bench/ours/sample"
 	return []*command{
 		in.command("sign", "-digest", in.digest, "-name", repository, "-statements", filepath.Join(in.dir, "report", "stages", "attest", "statements"),
-			"-key", in.b.path("keys", "cosign.key"), "-password", password, "-out", in.out("sign")),
+			"-key", in.b.path("keys", "cosign.key"), "-password", filepath.Join(in.dir, "password"), "-out", in.out("sign")),
 		in.command("publish", "-layout", in.small, "-signed", filepath.Join(in.out("sign"), "signed"), "-ref", repository+":v1", "-move-tag", "-out", in.out("publish")),
 	}
 }
