@@ -379,17 +379,21 @@ func (p *pipeline) release(ctx context.Context, c *checked) {
 // promoteAll verifies the release where it is and hands it on, from one repository to the next.
 func (p *pipeline) promoteAll(ctx context.Context, rel *Release) {
 	for i := range len(p.promote) + 1 {
+		to := ""
+		if i < len(p.promote) {
+			to = p.promote[i]
+		}
 		verified, err := p.step(numbered("verify", i), "verify", func() (*Report, error) {
-			return rel.VerifyReport(ctx, p.publicKey, p.kms, p.environment)
+			return rel.verify(ctx, p.publicKey, p.kms, p.environment, to)
 		})
 		if err != nil {
 			return
 		}
-		if i == len(p.promote) {
+		if to == "" {
 			break
 		}
 		if _, err = p.step(numbered("promote", i), "promote", func() (*Report, error) {
-			r, err := rel.promote(ctx, verified, p.promote[i], p.key, p.password, p.kms, p.moveTag)
+			r, err := rel.promote(ctx, verified, to, p.key, p.password, p.kms, p.moveTag)
 			if err != nil {
 				return nil, err
 			}
@@ -432,10 +436,13 @@ func parallel(do ...func() error) error {
 func (p *pipeline) report(ctx context.Context) (*Report, error) {
 	p.addUnreached()
 	results := dag.Directory()
+	ctr := p.slipway.program("report")
 	for _, s := range p.stages {
 		if s.files != nil {
-			// The image itself is not part of the report about it.
+			// The image itself is not part of the report about it. Mounted, because copying takes the engine longer, and only who
+			// asks for the files needs copies.
 			results = results.WithDirectory(s.Dir, s.files, dagger.DirectoryWithDirectoryOpts{Exclude: []string{"bin", "layout", "image.tar", "db"}})
+			ctr = ctr.WithMountedDirectory("/results/"+s.Dir, s.files)
 		}
 	}
 	input := map[string]any{
@@ -452,9 +459,7 @@ func (p *pipeline) report(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctr := p.slipway.program("report").
-		WithMountedDirectory("/results", results).
-		WithMountedFile("/run.json", dag.Directory().WithNewFile("run.json", string(text)).File("run.json"))
+	ctr = ctr.WithMountedFile("/run.json", dag.Directory().WithNewFile("run.json", string(text)).File("run.json"))
 	r, err := run(ctx, "report", ctr, []string{"report", "-run", "/run.json", "-results", "/results"})
 	if err != nil {
 		return nil, err

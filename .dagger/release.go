@@ -270,6 +270,11 @@ func (r *Release) VerifyReport(
 	// +optional
 	environment string,
 ) (*Report, error) {
+	return r.verify(ctx, publicKey, kms, environment, "")
+}
+
+// verify checks the release, and writes the statements of its promotion if it may go on and to says where.
+func (r *Release) verify(ctx context.Context, publicKey *dagger.File, kms, environment, to string) (*Report, error) {
 	s := r.Slipway
 	plan, err := s.plan(ctx)
 	if err != nil {
@@ -291,6 +296,9 @@ func (r *Release) VerifyReport(
 	}
 	if environment != "" {
 		args = append(args, "-environment", environment)
+	}
+	if to != "" {
+		args = append(args, "-to", to)
 	}
 	ctr, flags, err := s.registryAccess(ctr, authenticated, r.Reference)
 	if err != nil {
@@ -333,7 +341,7 @@ func (r *Release) Promote(
 	// +optional
 	moveTag bool,
 ) (*Release, error) {
-	verified, err := r.VerifyReport(ctx, publicKey, kms, environment)
+	verified, err := r.verify(ctx, publicKey, kms, environment, to)
 	if err != nil {
 		return nil, err
 	}
@@ -347,7 +355,7 @@ func (r *Release) Promote(
 	return r.Slipway.release(promoted)
 }
 
-// promote copies a verified release by the digest that was verified, so that a tag moved under way changes nothing.
+// promote signs the statements that verify wrote, and copies a verified release by the digest that was verified, so that a tag moved under way changes nothing.
 func (r *Release) promote(
 	ctx context.Context, verified *Report, to string, key, password *dagger.Secret, kms string, moveTag bool,
 ) (*Report, error) {
@@ -360,12 +368,7 @@ func (r *Release) promote(
 	if err != nil {
 		return nil, err
 	}
-	record, err := run(ctx, "record", s.program("record").WithMountedDirectory("/verification", verified.Files),
-		[]string{"record", "-verification", "/verification", "-from", from, "-to", to, "-now", time.Now().UTC().Format(time.RFC3339)})
-	if err != nil {
-		return nil, err
-	}
-	signed, err := s.sign(ctx, digest, repository(to), record.Files.Directory("statements"), key, password, kms)
+	signed, err := s.sign(ctx, digest, repository(to), verified.Files.Directory("statements"), key, password, kms)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ var (
 	lightPrograms = []string{"plan/cmd/plan", "lint/cmd/lint", "test/cmd/gotest", "build/cmd/gobuild", "image/cmd/image",
 		"smoke/cmd/smoke", "report/cmd/report", "lock/cmd/lock", "keys/cmd/keypair"}
 	heavyPrograms = []string{"sbom/cmd/sbom", "vulndb/cmd/vulndb", "scan/cmd/scan", "attest/cmd/attest", "sign/cmd/sign",
-		"publish/cmd/publish", "verify/cmd/verify", "promote/cmd/record", "promote/cmd/promote"}
+		"publish/cmd/publish", "verify/cmd/verify", "promote/cmd/promote"}
 )
 
 // linter is the one program that is not ours, and runs beside a stage's own.

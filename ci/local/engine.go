@@ -59,7 +59,7 @@ func (m *machine) ensureEngine(ctx context.Context, registry string) error {
 	if err := m.stopEngine(ctx); err != nil {
 		return fmt.Errorf("stopping the old engine: %w", err)
 	}
-	return m.log.step("starting the engine", func() error { return m.startEngine(registry, socket, inputs) })
+	return m.log.step("starting the engine", func() error { return m.startEngine(ctx, registry, socket, inputs) })
 }
 
 // build makes the programs and images at the same time: compilers wait for the network now and then, and so does apt.
@@ -210,11 +210,9 @@ func (m *machine) stopEngine(ctx context.Context) error {
 	return errors.Join(m.stop("engine"), m.removeNetwork(ctx))
 }
 
-func (m *machine) startEngine(registry, socket, inputs string) error {
-	for _, plugin := range []string{"bridge", "loopback", "firewall", "host-local"} {
-		if err := copyFile(filepath.Join("/usr/lib/cni", plugin), m.path("cni", plugin)); err != nil {
-			return err
-		}
+func (m *machine) startEngine(ctx context.Context, registry, socket, inputs string) error {
+	if err := m.plugins(); err != nil {
+		return err
 	}
 	config := fmt.Sprintf(`root = %q
 insecure-entitlements = ["security.insecure"]
@@ -236,6 +234,9 @@ insecure-entitlements = ["security.insecure"]
 	name, cidr, err := m.network()
 	if err != nil {
 		return err
+	}
+	if err := openNetwork(ctx, name, cidr); err != nil {
+		return fmt.Errorf("opening the engine's network: %w", err)
 	}
 	cmd := exec.Command(m.path("bin", "dagger-engine"), "--config", m.path("run", "engine.toml"), "--addr", m.socket(),
 		"--oci-cni-binary-dir", m.path("cni"), "--network-name", name, "--network-cidr", cidr)

@@ -287,34 +287,34 @@ func TestFreeRange(t *testing.T) {
 	}
 }
 
-// TestRemoval deletes the rules of one network's containers and leaves those of others alone.
+// TestRemoval deletes the rules of one network and leaves those of others alone.
 func TestRemoval(t *testing.T) {
 	const nat = `-P POSTROUTING ACCEPT
--A POSTROUTING -s 10.87.0.60/32 -m comment --comment "name: \"slipab\" id: \"x\"" -j CNI-5ac9
+-A POSTROUTING -s 10.87.0.0/16 ! -o slipab0 -m comment --comment slipab -j MASQUERADE
 -A POSTROUTING -s 10.88.0.2/32 -m comment --comment "name: \"podman\" id: \"y\"" -j CNI-77aa
 -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
 `
-	const forward = `-N CNI-FORWARD
--A CNI-FORWARD -m comment --comment "CNI firewall plugin admin overrides" -j CNI-ADMIN
--A CNI-FORWARD -d 10.87.0.60/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--A CNI-FORWARD -s 10.87.0.60/32 -j ACCEPT
--A CNI-FORWARD -s 10.88.0.2/32 -j ACCEPT
+	const filter = `-P FORWARD DROP
+-A FORWARD -d 10.87.0.0/16 -m comment --comment slipab -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -s 10.89.0.0/16 -m comment --comment slipabc -j ACCEPT
+-A FORWARD -j CNI-FORWARD
 `
-	const want = `*nat
--D POSTROUTING -s 10.87.0.60/32 -m comment --comment "name: \"slipab\" id: \"x\"" -j CNI-5ac9
--F CNI-5ac9
--X CNI-5ac9
-COMMIT
-*filter
--D CNI-FORWARD -d 10.87.0.60/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--D CNI-FORWARD -s 10.87.0.60/32 -j ACCEPT
+	const wantNAT = `*nat
+-D POSTROUTING -s 10.87.0.0/16 ! -o slipab0 -m comment --comment slipab -j MASQUERADE
 COMMIT
 `
-	if got := removal("slipab", nat, forward); got != want {
-		t.Errorf("removal:\n%s\nwant:\n%s", got, want)
-	}
-	if got := removal("slipcd", nat, forward); got != "" {
-		t.Errorf("another network's removal: %s", got)
+	const wantFilter = `*filter
+-D FORWARD -d 10.87.0.0/16 -m comment --comment slipab -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+`
+	for _, test := range []struct{ network, nat, filter, want string }{
+		{"slipab", nat, "", wantNAT},
+		{"slipab", "", filter, wantFilter},
+		{"slipcd", nat, filter, ""},
+	} {
+		if got := removal(test.network, test.nat, test.filter); got != test.want {
+			t.Errorf("removal of %s:\n%s\nwant:\n%s", test.network, got, test.want)
+		}
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -77,16 +76,37 @@ func addresses(except string) ([]netip.Prefix, error) {
 	return all, nil
 }
 
-// removeNetwork takes back what the engine leaves behind when it ends: the name service, the bridge, and the rules of its containers.
+// plugins puts the network plugins that the engine asks for into their folder. The engine has them write a dozen firewall rules for each
+// container and delete them again, one iptables process after the other: half of what it costs to start a container. So bridge is told
+// to leave that be, firewall is one that hands on what it gets (tuning, with nothing to tune), and openNetwork's rules hold for all.
+func (m *machine) plugins() error {
+	const folder = "/usr/lib/cni/"
+	for name, from := range map[string]string{"loopback": "loopback", "host-local": "host-local", "firewall": "tuning"} {
+		if err := copyFile(folder+from, m.path("cni", name)); err != nil {
+			return err
+		}
+	}
+	return writeScript(m.path("cni", "bridge"), `sed 's/"ipMasq": *true/"ipMasq":false/' | exec `+folder+"bridge")
+}
+
+// openNetwork lets the containers reach what this machine reaches, under its address.
+func openNetwork(ctx context.Context, name, cidr string) error {
+	mark := " -m comment --comment " + name + " "
+	return restoreRules(ctx, "*nat\n-A POSTROUTING -s "+cidr+" ! -o "+name+"0"+mark+"-j MASQUERADE\nCOMMIT\n"+
+		"*filter\n-I FORWARD -s "+cidr+mark+"-j ACCEPT\n"+
+		"-I FORWARD -d "+cidr+mark+"-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\nCOMMIT\n")
+}
+
+// removeNetwork takes back what the engine leaves behind when it ends: its rules, the name service and the bridge.
 func (m *machine) removeNetwork(ctx context.Context) error {
 	name, _, err := m.network()
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(dnsDir, name)
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		return nil
+	if err := closeNetwork(ctx, name); err != nil {
+		return fmt.Errorf("removing the network's rules: %w", err)
 	}
+	dir := filepath.Join(dnsDir, name)
 	if err := stopNameService(dir); err != nil {
 		return err
 	}
@@ -94,9 +114,6 @@ func (m *machine) removeNetwork(ctx context.Context) error {
 		if err := netlink.LinkDel(link); err != nil {
 			return fmt.Errorf("removing the bridge %s0: %w", name, err)
 		}
-	}
-	if err := removeRules(ctx, name); err != nil {
-		return fmt.Errorf("removing the network's rules: %w", err)
 	}
 	return os.RemoveAll(dir)
 }
@@ -108,12 +125,14 @@ func (m *machine) nameService() (dir string, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	script := "#!/bin/sh\nexec " + debianPackages["dnsmasq-base"] + " --bind-dynamic \"$@\"\n"
-	file := filepath.Join(dir, "dnsmasq")
-	if err := writeFile(file, []byte(script)); err != nil {
-		return "", err
+	return dir, writeScript(filepath.Join(dir, "dnsmasq"), "exec "+debianPackages["dnsmasq-base"]+` --bind-dynamic "$@"`)
+}
+
+func writeScript(file, command string) error {
+	if err := writeFile(file, []byte("#!/bin/sh\n"+command+"\n")); err != nil {
+		return err
 	}
-	return dir, os.Chmod(file, 0o755)
+	return os.Chmod(file, 0o755)
 }
 
 func stopNameService(dir string) error {
@@ -136,23 +155,30 @@ func stopNameService(dir string) error {
 	return nil
 }
 
-func removeRules(ctx context.Context, network string) error {
+// closeNetwork deletes openNetwork's rules.
+func closeNetwork(ctx context.Context, name string) error {
 	list := func(args ...string) (string, error) {
 		out, err := exec.CommandContext(ctx, debianPackages["iptables"], args...).Output()
+		if errors.Is(err, os.ErrNotExist) {
+			return "", nil // nothing ever wrote a rule
+		}
 		return string(out), err
 	}
 	nat, err := list("-t", "nat", "-S", "POSTROUTING")
 	if err != nil {
 		return err
 	}
-	forward, err := list("-S", "CNI-FORWARD")
+	filter, err := list("-S", "FORWARD")
 	if err != nil {
-		forward = "" // there was never a container
+		return err
 	}
-	script := removal(network, nat, forward)
-	if script == "" {
-		return nil
+	if script := removal(name, nat, filter); script != "" {
+		return restoreRules(ctx, script)
 	}
+	return nil
+}
+
+func restoreRules(ctx context.Context, script string) error {
 	cmd := exec.CommandContext(ctx, debianPackages["iptables"]+"-restore", "--noflush")
 	cmd.Stdin = strings.NewReader(script)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -161,30 +187,19 @@ func removeRules(ctx context.Context, network string) error {
 	return nil
 }
 
-var containerRule = regexp.MustCompile(`^-A POSTROUTING -s ([0-9.]+)/32 -m comment --comment "name: \\"([^"\\]+)\\" .* -j (CNI-[0-9a-f]+)$`)
-
-// removal is the script for iptables-restore that deletes the rules of a network's containers, given those of all.
-func removal(network, nat, forward string) string {
-	var rules, chains, filter strings.Builder
-	ips := map[string]bool{}
-	for line := range strings.Lines(nat) {
-		line = strings.TrimSpace(line)
-		m := containerRule.FindStringSubmatch(line)
-		if m == nil || m[2] != network {
-			continue
+// removal is the script for iptables-restore that deletes a network's rules, given the rules of all.
+func removal(network, nat, filter string) string {
+	var script strings.Builder
+	for _, table := range []struct{ name, rules string }{{"nat", nat}, {"filter", filter}} {
+		var own strings.Builder
+		for line := range strings.Lines(table.rules) {
+			if strings.HasPrefix(line, "-A ") && strings.Contains(line, " --comment "+network+" ") {
+				own.WriteString("-D" + strings.TrimPrefix(strings.TrimSpace(line), "-A") + "\n")
+			}
 		}
-		ips[m[1]+"/32"] = true
-		rules.WriteString("-D" + strings.TrimPrefix(line, "-A") + "\n")
-		chains.WriteString("-F " + m[3] + "\n-X " + m[3] + "\n")
-	}
-	if len(ips) == 0 {
-		return ""
-	}
-	for line := range strings.Lines(forward) {
-		fields := strings.Fields(line)
-		if len(fields) > 3 && fields[0] == "-A" && (fields[2] == "-s" || fields[2] == "-d") && ips[fields[3]] {
-			filter.WriteString("-D" + strings.TrimPrefix(strings.TrimSpace(line), "-A") + "\n")
+		if own.Len() > 0 {
+			script.WriteString("*" + table.name + "\n" + own.String() + "COMMIT\n")
 		}
 	}
-	return "*nat\n" + rules.String() + chains.String() + "COMMIT\n*filter\n" + filter.String() + "COMMIT\n"
+	return script.String()
 }

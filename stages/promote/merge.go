@@ -5,7 +5,8 @@ import (
 	"github.com/sigstore/cosign/v2/pkg/oci/mutate"
 )
 
-// merge adds to target what only source has. Two pieces are the same when payload and signature are.
+// merge adds to target what only source has. Two pieces are the same when payload and signature are; their manifest tells, so that nothing
+// has to be fetched.
 func merge(source, target oci.SignedEntity) (merged oci.SignedEntity, changed bool, err error) {
 	merged = target
 	for _, kind := range []struct {
@@ -50,7 +51,7 @@ func each(e oci.SignedEntity, list func(oci.SignedEntity) (oci.Signatures, error
 		return err
 	}
 	for _, s := range all {
-		payload, err := s.Payload()
+		payload, err := s.Digest()
 		if err != nil {
 			return err
 		}
@@ -58,7 +59,7 @@ func each(e oci.SignedEntity, list func(oci.SignedEntity) (oci.Signatures, error
 		if err != nil {
 			return err
 		}
-		if err := do(sha256Hex(payload)+" "+signature, s); err != nil {
+		if err := do(payload.String()+" "+signature, s); err != nil {
 			return err
 		}
 	}

@@ -2,8 +2,6 @@ package promote
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -121,9 +119,4 @@ func copyEvidence(ctx context.Context, c *oci.Client, source, target name.Digest
 		return fmt.Errorf("copying attestations to %s: %w", target, oci.Explain(err, target))
 	}
 	return nil
-}
-
-func sha256Hex(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
 }

@@ -2,9 +2,10 @@
 package promote
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,15 +18,6 @@ import (
 
 // VerifierID names Slipway in a verification summary.
 const VerifierID = "https://slipway.dev/verifier/v1"
-
-// RecordInputs are the record stage's.
-type RecordInputs struct {
-	// Verification is the verify stage's directory.
-	Verification string
-	From, To     string
-	Now          time.Time
-	Out          string
-}
 
 // record is the predicate of a promotion.
 type record struct {
@@ -40,28 +32,14 @@ type record struct {
 	Previous []string `json:"previous,omitempty"`
 }
 
-// Record writes the unsigned statements of a promotion: the record itself, and a SLSA verification summary.
-func Record(in RecordInputs) (*result.Result, error) {
-	r, err := result.Read(in.Verification)
-	if err != nil {
-		return nil, result.Inputf("reading the verification: %w", err)
-	}
-	if r.Verdict != result.Pass {
-		return nil, result.Inputf("the verification's verdict is %s: a release that was not verified is not promoted", r.Verdict)
-	}
-	data, err := os.ReadFile(filepath.Join(in.Verification, verify.FileName))
-	if err != nil {
-		return nil, result.Inputf("reading the verification: %w", err)
-	}
-	var v verify.Verification
-	if err := json.Unmarshal(data, &v); err != nil {
-		return nil, result.Inputf("reading the verification: %s: %w", verify.FileName, err)
-	}
-	if v.Reference != in.From {
-		return nil, result.Inputf("the verification is of %s, not of %s", v.Reference, in.From)
-	}
-	now := in.Now.UTC().Format(time.RFC3339)
-	p := record{Source: in.From, Destination: in.To, Digest: v.Digest, Time: now, Policy: v.Policy}
+// RecordDir is where Record writes, relative to its output directory.
+const RecordDir = "statements"
+
+// Record writes the unsigned statements of a promotion to a reference that a verification allows: the record itself, and a SLSA
+// verification summary.
+func Record(v *verify.Verification, to string, at time.Time, out string) error {
+	now := at.UTC().Format(time.RFC3339)
+	p := record{Source: v.Reference, Destination: to, Digest: v.Digest, Time: now, Policy: v.Policy}
 	for _, e := range v.Evidence {
 		if !e.OK {
 			continue
@@ -71,30 +49,23 @@ func Record(in RecordInputs) (*result.Result, error) {
 			p.Previous = append(p.Previous, e.Digest)
 		}
 	}
-	algorithm, hex, _ := strings.Cut(v.Digest, ":")
-	subject := []result.Resource{{Name: in.To, Digest: map[string]string{algorithm: hex}}}
+	algorithm, sum, _ := strings.Cut(v.Digest, ":")
+	subject := []result.Resource{{Name: to, Digest: map[string]string{algorithm: sum}}}
 	policy, err := json.Marshal(v.Policy)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	summary := map[string]any{
 		"verifier":           map[string]string{"id": VerifierID},
 		"timeVerified":       v.Time,
-		"resourceUri":        in.From,
+		"resourceUri":        v.Reference,
 		"policy":             map[string]any{"uri": "https://slipway.dev/policy/v1", "digest": map[string]string{"sha256": sha256Hex(policy)}},
 		"verificationResult": "PASSED",
 		"verifiedLevels":     []string{"SLSA_BUILD_LEVEL_1"},
 		"slsaVersion":        "1.0",
 	}
-	dir := filepath.Join(in.Out, "statements")
-	if err := errors.Join(write(dir, "promotion.json", subject, statement.Promotion, p), write(dir, "verification-summary.json", subject, statement.Summary, summary)); err != nil {
-		return nil, err
-	}
-	return &result.Result{
-		Verdict: result.Pass,
-		Summary: fmt.Sprintf("%s from %s to %s", v.Digest, in.From, in.To),
-		Outputs: map[string]string{"digest": v.Digest},
-	}, nil
+	dir := filepath.Join(out, RecordDir)
+	return errors.Join(write(dir, "promotion.json", subject, statement.Promotion, p), write(dir, "verification-summary.json", subject, statement.Summary, summary))
 }
 
 func write(dir, name string, subject []result.Resource, predicateType string, predicate any) error {
@@ -110,4 +81,9 @@ func write(dir, name string, subject []result.Resource, predicateType string, pr
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, name), data, 0o644)
+}
+
+func sha256Hex(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }

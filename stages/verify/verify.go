@@ -19,6 +19,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/dsse"
 	"github.com/sigstore/sigstore/pkg/signature/payload"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/slipwayhq/slipway/stages/internal/keyring"
 	"github.com/slipwayhq/slipway/stages/internal/oci"
@@ -28,6 +29,9 @@ import (
 
 // FileName is the stage's record of what it looked at: Verification as JSON.
 const FileName = "verification.json"
+
+// parallelFetches bounds the requests to the registry at a time.
+const parallelFetches = 8
 
 // clockSkew is how far in the future a statement's time may lie.
 const clockSkew = 10 * time.Minute
@@ -76,6 +80,19 @@ type Evidence struct {
 	Problem string `json:"problem,omitempty"`
 	Verdict string `json:"verdict,omitempty"`
 	Time    string `json:"time,omitempty"`
+}
+
+// Read loads the record that Run left in dir.
+func Read(dir string) (*Verification, error) {
+	data, err := os.ReadFile(filepath.Join(dir, FileName))
+	if err != nil {
+		return nil, fmt.Errorf("reading the verification: %w", err)
+	}
+	var v Verification
+	if err := json.Unmarshal(data, &v); err != nil {
+		return nil, fmt.Errorf("reading the verification: %s: %w", FileName, err)
+	}
+	return &v, nil
 }
 
 // Run verifies. A missing or wrong piece is a finding and a failing verdict; only what keeps it from looking is an error.
@@ -249,9 +266,21 @@ func (v *verifying) attestations(entity cosignoci.SignedEntity, required []state
 	if err != nil {
 		return fmt.Errorf("reading attestations: %w", err)
 	}
+	// An image gathers dozens over time, and each is a request.
+	evidence := make([]Evidence, len(all))
+	var group errgroup.Group
+	group.SetLimit(parallelFetches)
+	for i, a := range all {
+		group.Go(func() error {
+			evidence[i] = v.attestationEvidence(a)
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
 	found := map[statement.Kind][]Evidence{}
-	for _, a := range all {
-		e := v.attestationEvidence(a)
+	for _, e := range evidence {
 		kind := statement.Kind{PredicateType: e.Type, Stage: e.Stage}
 		found[kind] = append(found[kind], e)
 		v.record.Evidence = append(v.record.Evidence, e)

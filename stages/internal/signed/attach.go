@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -18,9 +19,16 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/dsse"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/slipwayhq/slipway/stages/internal/statement"
 )
+
+// predicateType is the annotation that cosign names an attestation's type with.
+const predicateType = "predicateType"
+
+// parallelFetches bounds the requests to a registry at a time.
+const parallelFetches = 8
 
 // Attach adds the bundle's signature and attestations to an image in a registry, in the form that every cosign since 1.0 reads. What
 // is there already is not added again; added says how many were.
@@ -90,7 +98,6 @@ func (b *Bundle) attachSignature(entity oci.SignedEntity, image name.Digest, ver
 func (b *Bundle) attachAttestations(
 	entity oci.SignedEntity, image name.Digest, verifier signature.Verifier, opts []ociremote.Option,
 ) (int, error) {
-	envelopes := dsse.WrapVerifier(verifier)
 	present, err := entity.Attestations()
 	if err != nil {
 		return 0, err
@@ -99,24 +106,17 @@ func (b *Bundle) attachAttestations(
 	if err != nil {
 		return 0, err
 	}
-	known := map[string]bool{}
-	for _, a := range all {
-		envelope, err := a.Payload()
-		if err != nil {
-			return 0, err
-		}
-		// The same statement under another key is not ours.
-		if envelopes.VerifySignature(bytes.NewReader(envelope), nil) == nil {
-			known[claimOf(envelope)] = true
-		}
+	known, err := b.claims(all, dsse.WrapVerifier(verifier))
+	if err != nil {
+		return 0, err
 	}
 	added := 0
 	for _, a := range b.Attestations {
-		if known[claimOf(a.Envelope)] {
+		if slices.Contains(known, claimOf(a.Envelope)) {
 			continue
 		}
 		att, err := static.NewAttestation(a.Envelope, static.WithLayerMediaType(types.MediaType(ctypes.DssePayloadType)),
-			static.WithAnnotations(map[string]string{"predicateType": a.PredicateType}))
+			static.WithAnnotations(map[string]string{predicateType: a.PredicateType}))
 		if err != nil {
 			return 0, err
 		}
@@ -129,6 +129,35 @@ func (b *Bundle) attachAttestations(
 		return 0, nil
 	}
 	return added, ociremote.WriteAttestations(image.Repository, entity, opts...)
+}
+
+// claims are what those of the attestations say that may be the bundle's own: of a type that it has, or of none, and under its key. They are
+// fetched a few at a time, because an image gathers dozens, and each is a request.
+func (b *Bundle) claims(attestations []oci.Signature, key signature.Verifier) ([]string, error) {
+	found := make([]string, len(attestations))
+	var group errgroup.Group
+	group.SetLimit(parallelFetches)
+	for i, a := range attestations {
+		annotations, err := a.Annotations()
+		if err != nil {
+			return nil, err
+		}
+		named := annotations[predicateType]
+		if named != "" && !slices.ContainsFunc(b.Attestations, func(own Attestation) bool { return own.PredicateType == named }) {
+			continue
+		}
+		group.Go(func() error {
+			envelope, err := a.Payload()
+			if err != nil {
+				return err
+			}
+			if key.VerifySignature(bytes.NewReader(envelope), nil) == nil {
+				found[i] = claimOf(envelope)
+			}
+			return nil
+		})
+	}
+	return found, group.Wait()
 }
 
 // claimOf is what an envelope's statement says: the signature beside it differs each time, and so may the time of saying it.

@@ -13,6 +13,7 @@ import (
 	"github.com/slipwayhq/slipway/stages/internal/oci"
 	"github.com/slipwayhq/slipway/stages/internal/result"
 	"github.com/slipwayhq/slipway/stages/plan"
+	"github.com/slipwayhq/slipway/stages/promote"
 	"github.com/slipwayhq/slipway/stages/verify"
 )
 
@@ -21,7 +22,7 @@ func main() { os.Exit(result.Main(stage(), os.Args[1:], os.Stderr)) }
 func stage() result.Stage {
 	var in verify.Inputs
 	var registry oci.Flags
-	var planFile, environment, now string
+	var planFile, environment, now, to string
 	return result.Stage{
 		Name:  "verify",
 		Usage: "checks an image's signature and each required piece of evidence",
@@ -31,6 +32,7 @@ func stage() result.Stage {
 			fs.StringVar(&planFile, "plan", "", "the plan stage's plan.json `file`, which holds the policy")
 			fs.StringVar(&environment, "environment", "", "`name` of an environment in slipway.yaml whose requirements hold")
 			fs.StringVar(&now, "now", "", "the `time` that ages are counted from, RFC 3339")
+			fs.StringVar(&to, "to", "", "also write the unsigned statements of a promotion to `registry/repository:tag`, if the image may go on")
 			registry.Register(fs)
 		},
 		Run: func(ctx context.Context, out string) (*result.Result, error) {
@@ -55,7 +57,15 @@ func stage() result.Stage {
 			if err := os.MkdirAll(out, 0o755); err != nil {
 				return nil, err
 			}
-			return verify.Run(ctx, in)
+			r, err := verify.Run(ctx, in)
+			if err != nil || r.Verdict != result.Pass || to == "" {
+				return r, err
+			}
+			v, err := verify.Read(out)
+			if err != nil {
+				return nil, err
+			}
+			return r, promote.Record(v, to, in.Now, out)
 		},
 	}
 }
