@@ -2,7 +2,7 @@
 //
 // Start with "plan" to see what it found and what it will run. "lint", "test" and "build" each do one step; "pipeline" does all of
 // them: lint, test, build, SBOM, scan, sign, publish, verify, promote. One image digest travels the whole way, and what was proved
-// about it travels along as signed evidence.
+// about it travels along as signed evidence. "release ... deploy" takes it to Kubernetes.
 package main
 
 import (

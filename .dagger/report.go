@@ -104,6 +104,16 @@ func run(ctx context.Context, stage string, ctr *dagger.Container, args []string
 		// that is reported.
 		e = execute(ctx, fresh(ctr), append(args, "-out", "/out"))
 	}
+	return e.report(ctx, stage)
+}
+
+// once is run for what must not happen a second time by itself.
+func once(ctx context.Context, stage string, ctr *dagger.Container, args []string) (*Report, error) {
+	return execute(ctx, ctr, append(args, "-out", "/out")).report(ctx, stage)
+}
+
+// report reads what the program left.
+func (e *execution) report(ctx context.Context, stage string) (*Report, error) {
 	if e.err != nil {
 		return nil, fmt.Errorf("%s: %w", stage, e.err)
 	}

@@ -16,6 +16,8 @@ var (
 		"smoke/cmd/smoke", "report/cmd/report", "lock/cmd/lock", "keys/cmd/keypair"}
 	heavyPrograms = []string{"sbom/cmd/sbom", "vulndb/cmd/vulndb", "scan/cmd/scan", "attest/cmd/attest", "sign/cmd/sign",
 		"publish/cmd/publish", "verify/cmd/verify", "promote/cmd/promote"}
+	// Who deploys waits for a Kubernetes client, and nobody else.
+	clusterPrograms = []string{"deploy/cmd/deploy"}
 )
 
 // linter is the one program that is not ours, and runs beside a stage's own.
@@ -24,7 +26,7 @@ const linter = "golangci-lint"
 // The image with all stage programs, to pull instead of compiling: see the constructor's "toolbox".
 func (s *Slipway) Toolbox() *dagger.Container {
 	ctr := dag.Container().WithFile(programPath(linter), s.compiledLinter())
-	for _, p := range slices.Concat(lightPrograms, heavyPrograms) {
+	for _, p := range slices.Concat(lightPrograms, heavyPrograms, clusterPrograms) {
 		ctr = ctr.WithFile(programPath(path.Base(p)), s.programFile(path.Base(p)))
 	}
 	return ctr.WithDefaultArgs([]string{})
@@ -37,11 +39,12 @@ func (s *Slipway) programFile(name string) *dagger.File {
 	if s.ToolboxImage != nil {
 		return s.ToolboxImage.File(programPath(name))
 	}
-	group := lightPrograms
-	if slices.ContainsFunc(heavyPrograms, func(p string) bool { return path.Base(p) == name }) {
-		group = heavyPrograms
+	for _, group := range [][]string{heavyPrograms, clusterPrograms} {
+		if slices.ContainsFunc(group, func(p string) bool { return path.Base(p) == name }) {
+			return s.compile(group).File("/out/" + name)
+		}
 	}
-	return s.compile(group).File("/out/" + name)
+	return s.compile(lightPrograms).File("/out/" + name)
 }
 
 // linterFile is golangci-lint, from the given toolbox if it is there.

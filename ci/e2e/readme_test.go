@@ -40,6 +40,8 @@ func TestReadme(t *testing.T) {
 					return // the engine is the caller's own: another one would take minutes to build
 				}
 				out = command(t, time.Minute, "ci/local/run", "up") // it runs already
+			case line == "ci/local/run up --cluster":
+				newKube(t)
 			case line == "ci/local/run down": // the engine that runs this test goes on
 				out = command(t, time.Minute, "env", "SLIPWAY_CACHE="+cache, "ci/local/run", "down")
 			case strings.HasPrefix(line, "ci/local/run logs"):
@@ -59,6 +61,10 @@ func TestReadme(t *testing.T) {
 					"ghcr.io/you", shared.registry+"/readme", "file:cosign.key", "file:"+shared.keys+"/cosign.key").Replace(line)
 				if strings.Contains(line, " pipeline") {
 					line += " --database " + shared.database
+				}
+				if strings.Contains(line, " deploy ") {
+					k := newKube(t)
+					line = strings.NewReplacer("file:kubeconfig", "file:"+k.kubeconfig+" --cluster "+k.service, "cosign.pub", shared.keys+"/cosign.pub").Replace(line)
 				}
 				out = command(t, 30*time.Minute, "sh", "-c", "cd "+source+" && "+strings.Replace(line, "dagger call", "dagger call --silent", 1))
 			default:

@@ -207,7 +207,7 @@ func (m *machine) enoughSpace(needed uint64) error {
 }
 
 func (m *machine) stopEngine(ctx context.Context) error {
-	return errors.Join(m.stop("engine"), m.removeNetwork(ctx))
+	return errors.Join(m.stop("engine", patience), m.removeNetwork(ctx))
 }
 
 func (m *machine) startEngine(ctx context.Context, registry, socket, inputs string) error {

@@ -89,7 +89,7 @@ func TestStaleProcess(t *testing.T) {
 	if err := writeFile(m.path("run", "engine.json"), []byte(`{"pid":`+strconv.Itoa(os.Getpid())+`,"started":"1"}`)); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.stop("engine"); err != nil { // it must not end this test
+	if err := m.stop("engine", patience); err != nil { // it must not end this test
 		t.Fatal(err)
 	}
 	if _, err := m.readProcess("engine"); !errors.Is(err, os.ErrNotExist) {
@@ -109,7 +109,7 @@ func TestStartAndStop(t *testing.T) {
 	if err != nil || !p.alive() {
 		t.Fatalf("process = %+v, %v", p, err)
 	}
-	if err := m.stop("demo"); err != nil {
+	if err := m.stop("demo", patience); err != nil {
 		t.Fatal(err)
 	}
 	if p.alive() {

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -58,9 +59,12 @@ func (m *machine) path(elem ...string) string {
 
 func (m *machine) socket() string { return "unix://" + m.path("run", "engine.sock") }
 
+// parts are what up starts beside the registry.
+type parts struct{ engine, cluster bool }
+
 // up makes what is missing and starts what does not run. Whatever an interrupted up left is redone: each part has a mark that is
 // written last.
-func (m *machine) up(ctx context.Context, registryOnly bool) error {
+func (m *machine) up(ctx context.Context, p parts) error {
 	unlock, err := m.lock(ctx)
 	if err != nil {
 		return err
@@ -70,10 +74,15 @@ func (m *machine) up(ctx context.Context, registryOnly bool) error {
 	if err != nil {
 		return fmt.Errorf("starting the registry: %w", err)
 	}
-	if registryOnly {
-		return nil
+	if p.engine {
+		if err := m.ensureEngine(ctx, reg); err != nil {
+			return err
+		}
 	}
-	return m.ensureEngine(ctx, reg)
+	if p.cluster {
+		return m.cluster(reg).up(ctx)
+	}
+	return nil
 }
 
 // lock lets one up or down work at a time; a second one waits.
@@ -105,17 +114,22 @@ func (m *machine) lock(ctx context.Context) (unlock func(), err error) {
 }
 
 // exec runs a command in place of this program, so that its signals and exit code are the command's own.
-func (m *machine) exec(ctx context.Context, registryOnly bool, args []string) error {
-	if err := m.up(ctx, registryOnly); err != nil {
+func (m *machine) exec(ctx context.Context, p parts, args []string) error {
+	if err := m.up(ctx, p); err != nil {
 		return err
 	}
 	reg, err := m.readProcess("registry")
 	if err != nil {
 		return err
 	}
-	env := map[string]string{"SLIPWAY_REGISTRY": reg.Address}
-	if !registryOnly {
-		env["PATH"] = m.path("bin") + ":" + os.Getenv("PATH")
+	env := map[string]string{"SLIPWAY_REGISTRY": reg.Address, "PATH": os.Getenv("PATH")}
+	if p.cluster {
+		c := m.cluster(reg.Address)
+		env["PATH"] = c.path("cluster", "bin") + ":" + env["PATH"]
+		env["KUBECONFIG"] = c.kubeconfig()
+	}
+	if p.engine {
+		env["PATH"] = m.path("bin") + ":" + env["PATH"]
 		env["_EXPERIMENTAL_DAGGER_RUNNER_HOST"] = m.socket()
 		env["DAGGER_NO_NAG"], env["DO_NOT_TRACK"] = "1", "1"
 	}
@@ -131,11 +145,18 @@ func (m *machine) exec(ctx context.Context, registryOnly bool, args []string) er
 	return fmt.Errorf("running %s: %w", bin, syscall.Exec(bin, args, os.Environ()))
 }
 
+// node is a running Kubernetes node.
+type node struct {
+	Address    string `json:"address"` // of the API server
+	Kubeconfig string `json:"kubeconfig"`
+}
+
 // state is what status prints.
 type state struct {
 	Cache    string   `json:"cache"`
 	Engine   *process `json:"engine"`
 	Registry *process `json:"registry"`
+	Cluster  *node    `json:"cluster"`
 	Images   []string `json:"images"`
 }
 
@@ -146,6 +167,9 @@ func (m *machine) status(w io.Writer, asJSON bool) error {
 	}
 	if p, err := m.readProcess("registry"); err == nil && p.alive() {
 		s.Registry = p
+	}
+	if p, err := m.readProcess(forwarder); err == nil && p.alive() {
+		s.Cluster = &node{Address: "https://" + p.Address, Kubeconfig: m.cluster("").kubeconfig()}
 	}
 	for _, img := range baseImages {
 		if _, err := os.Stat(m.path("images", img.name+".done")); err == nil {
@@ -168,6 +192,11 @@ func (m *machine) status(w io.Writer, asJSON bool) error {
 	fmt.Fprintf(w, "%-9s %s\n", "cache", m.root)
 	show("engine", s.Engine)
 	show("registry", s.Registry)
+	if s.Cluster == nil {
+		show("cluster", nil)
+	} else {
+		fmt.Fprintf(w, "%-9s %s (kubeconfig %s)\n", "cluster", s.Cluster.Address, s.Cluster.Kubeconfig)
+	}
 	for _, i := range s.Images {
 		fmt.Fprintf(w, "%-9s docker.io/%s\n", "image", i)
 	}
@@ -179,8 +208,9 @@ func (m *machine) logs(ctx context.Context, w io.Writer, name string, follow boo
 	if name == "" {
 		name = "engine"
 	}
-	if !slices.Contains([]string{"engine", "registry", "build"}, name) {
-		return usagef("logs: unknown log %q: use engine, registry or build", name)
+	known := append([]string{"engine", "registry", "build", forwarder}, m.cluster("").names()...)
+	if !slices.Contains(known, name) {
+		return usagef("logs: unknown log %q: use one of %s", name, strings.Join(known, ", "))
 	}
 	f, err := os.Open(m.path("log", name+".log"))
 	if err != nil {
@@ -205,16 +235,26 @@ func (m *machine) logs(ctx context.Context, w io.Writer, name string, follow boo
 	}
 }
 
-func (m *machine) down(ctx context.Context, purge bool) error {
+// down stops the cluster and, unless only that is meant, everything else.
+func (m *machine) down(ctx context.Context, onlyCluster, purge bool) error {
+	if onlyCluster && purge {
+		return usagef("down: --cluster and --purge exclude each other: the cache folder holds everything")
+	}
 	unlock, err := m.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if err := m.cluster("").down(ctx); err != nil {
+		return fmt.Errorf("stopping the cluster: %w", err)
+	}
+	if onlyCluster {
+		return nil
+	}
 	if err := m.stopEngine(ctx); err != nil {
 		return fmt.Errorf("stopping the engine: %w", err)
 	}
-	if err := m.stop("registry"); err != nil {
+	if err := m.stop("registry", patience); err != nil {
 		return fmt.Errorf("stopping the registry: %w", err)
 	}
 	if purge {

@@ -15,11 +15,15 @@ import (
 
 const usage = `usage: ci/local/run COMMAND
 
-  up [--registry-only]                 build what is missing and start the engine and the registry; a no-op when they run
-  exec [--registry-only] -- CMD ARGS   up, then run CMD with dagger on the PATH and SLIPWAY_REGISTRY set
+  up [--registry-only] [--cluster]     build what is missing and start the engine and the registry; a no-op when they run.
+                                       --cluster adds a Kubernetes node (root, 9 GB, some eight minutes the first time)
+  exec [--registry-only] [--cluster] -- CMD ARGS
+                                       up, then run CMD with dagger on the PATH and SLIPWAY_REGISTRY set;
+                                       with --cluster also kubectl and KUBECONFIG
   status [--json]                      what runs, and where
-  logs [-f] [engine|registry|build]    the end of a log; -f goes on until interrupted
-  down [--purge]                       stop both; --purge also deletes the cache folder
+  logs [-f] [NAME]                     the end of a log: engine, registry, build, or a part of the node, as kubelet;
+                                       -f goes on until interrupted
+  down [--cluster] [--purge]           stop all of it, or only the Kubernetes node; --purge also deletes the cache folder
 
 SLIPWAY_CACHE names the cache folder; the default is slipway in the user's cache folder.
 `
@@ -58,7 +62,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	asJSON := fs.Bool("json", false, "")
 	purge := fs.Bool("purge", false, "")
 	follow := fs.Bool("f", false, "")
+	withCluster := fs.Bool("cluster", false, "")
 	addr := fs.String("addr", "", "")
+	namespace, in, out := fs.String("namespace", "", ""), fs.String("in", "", ""), fs.String("out", "", "")
 	if args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
 		fmt.Fprint(stdout, usage)
 		return nil
@@ -69,20 +75,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	switch args[0] {
 	case "up":
-		return m.up(ctx, *registryOnly)
+		return m.up(ctx, parts{engine: !*registryOnly, cluster: *withCluster})
 	case "exec":
 		if fs.NArg() == 0 {
 			return usagef("exec: a command is missing: exec -- dagger version")
 		}
-		return m.exec(ctx, *registryOnly, fs.Args())
+		return m.exec(ctx, parts{engine: !*registryOnly, cluster: *withCluster}, fs.Args())
 	case "status":
 		return m.status(stdout, *asJSON)
 	case "logs":
 		return m.logs(ctx, stdout, fs.Arg(0), *follow)
 	case "down":
-		return m.down(ctx, *purge)
+		return m.down(ctx, *withCluster, *purge)
 	case "serve-registry": // what up starts in the background
 		return serveRegistry(ctx, *addr, m.path("registry"))
+	case "forward": // and this
+		return forward(ctx, *namespace, *in, *out)
 	}
 	fmt.Fprint(stderr, usage)
 	return usagef("unknown command %q", args[0])

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// patience is how long a process may take to end.
+const patience = 20 * time.Second
+
 // process is one that up left running.
 type process struct {
 	PID int `json:"pid"`
@@ -93,8 +96,8 @@ func (m *machine) start(name string, p process, cmd *exec.Cmd, ready func() bool
 	}
 }
 
-// stop ends what up started, if it is still that.
-func (m *machine) stop(name string) error {
+// stop ends what up started, if it is still that. What does not end by itself within the time that it is given is killed.
+func (m *machine) stop(name string, patience time.Duration) error {
 	p, err := m.readProcess(name)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -103,7 +106,7 @@ func (m *machine) stop(name string) error {
 		if err := syscall.Kill(p.PID, syscall.SIGTERM); err != nil {
 			return err
 		}
-		for deadline := time.Now().Add(20 * time.Second); p.alive(); time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); p.alive(); time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil {
 					return err

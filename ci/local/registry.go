@@ -35,7 +35,7 @@ func (m *machine) ensureRegistry(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := m.stop("registry"); err != nil {
+	if err := m.stop("registry", patience); err != nil {
 		return "", err
 	}
 	cmd := exec.Command(m.path("bin", "slipway-local"), "serve-registry", "--addr", address)

@@ -1,0 +1,213 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// deployed is a release of the sample in the registry, and how to deploy it.
+type deployed struct {
+	*kube
+	ns, digest string
+	release    []string
+}
+
+func newDeployed(t *testing.T, namespace string) *deployed {
+	t.Helper()
+	d := &deployed{kube: newKube(t), ns: namespace}
+	source := folder("testdata", "sample")(t)
+	repository := shared.registry + "/deploy/" + namespace
+	with := []string{"--source", source, "--registry", "tcp://" + shared.registry}
+	mustDagger(t, slices.Concat(with, []string{"pipeline", "--publish", repository + ":v1", "--key", "file:" + shared.keys + "/cosign.key",
+		"--password", "env:E2E_PASSWORD", "--database", shared.database, "--move-tag"})...)
+	d.digest = tool(t, "crane", "digest", repository+":v1")
+	d.release = slices.Concat(with, []string{"release", "--reference", repository + ":v1"})
+	return d
+}
+
+func (d *deployed) deploy(more ...string) []string {
+	return slices.Concat(d.release, []string{"deploy", "--kubeconfig", "file:" + d.kubeconfig, "--cluster", d.service,
+		"--namespace", d.ns, "--public-key", shared.keys + "/cosign.pub", "--by", "e2e"}, more)
+}
+
+func (d *deployed) get(t *testing.T, what, path string) string {
+	t.Helper()
+	return d.kubectl(t, "get", what, "--namespace", d.ns, "--output", "jsonpath="+path)
+}
+
+// serves asks the deployed sample through the API server's proxy.
+func (d *deployed) serves(t *testing.T, want string) {
+	t.Helper()
+	if got := d.kubectl(t, "get", "--raw", "/api/v1/namespaces/"+d.ns+"/services/sample:http/proxy/version"); !strings.Contains(got, want) {
+		t.Errorf("it answers %q, want %q", got, want)
+	}
+}
+
+// manifests writes a folder with one manifest.
+func manifests(t *testing.T, text string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "app.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// sampleWith is a Deployment of the sample's with one more field in its container.
+func sampleWith(field string) string {
+	return `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: sample}
+spec:
+  selector: {matchLabels: {app.kubernetes.io/name: sample}}
+  template:
+    metadata: {labels: {app.kubernetes.io/name: sample}}
+    spec:
+      containers:
+      - name: sample
+        image: slipway
+        ` + field + "\n"
+}
+
+// TestDeploy takes a release to the cluster with manifests of Slipway's making, and then does what goes wrong in real life.
+func TestDeploy(t *testing.T) {
+	d := newDeployed(t, "shop")
+	d.kubectl(t, "delete", "namespace", d.ns, "--ignore-not-found", "--timeout=120s")
+	refused(t, d.deploy(), "missing-namespace", "nothing was changed", "create the namespace shop")
+	d.namespace(t, d.ns)
+
+	if out := mustDagger(t, d.deploy("--dry-run")...); !strings.Contains(out, "5 of 5 objects would change") {
+		t.Errorf("dry run: %s", out)
+	}
+	if out := d.kubectl(t, "get", "deployments,services,configmaps", "--namespace", d.ns, "--output", "name"); strings.Contains(out, "sample") {
+		t.Errorf("a dry run left %s", out)
+	}
+
+	mustDagger(t, d.deploy()...)
+	running := func(t *testing.T) {
+		t.Helper()
+		if got := d.get(t, "deployment/sample", "{.spec.template.spec.containers[0].image} {.status.readyReplicas}"); !strings.HasSuffix(got, "@"+d.digest+" 2") {
+			t.Errorf("it runs %q, want two of %s", got, d.digest)
+		}
+		d.serves(t, `"version":"v1.2.3"`)
+	}
+	running(t)
+	if out := mustDagger(t, d.deploy("--dry-run")...); !strings.Contains(out, "0 of 5 objects would change") {
+		t.Errorf("dry run after it: %s", out)
+	}
+	mustDagger(t, d.deploy()...) // again: nothing to do
+
+	t.Run("never ready", func(t *testing.T) {
+		dir := manifests(t, sampleWith("readinessProbe: {httpGet: {path: /nowhere, port: 8080}, periodSeconds: 1}"))
+		refused(t, d.deploy("--manifests", dir, "--deadline", "20s"), "not ready after 20s", "container-not-ready", "Readiness probe failed",
+			"rolled back to the last good deployment")
+		running(t)
+	})
+
+	t.Run("crashes", func(t *testing.T) {
+		dir := manifests(t, sampleWith("args: [-nonsense]"))
+		refused(t, d.deploy("--manifests", dir, "--deadline", "3m"), "has ended", "exit code 2", "rolled back to the last good deployment")
+		running(t)
+	})
+
+	t.Run("somebody else's field", func(t *testing.T) {
+		d.kubectl(t, "scale", "deployment/sample", "--namespace", d.ns, "--replicas=3")
+		refused(t, d.deploy(), "field-conflict", ".spec.replicas", "nothing was changed")
+		d.kubectl(t, "delete", "deployment/sample", "--namespace", d.ns)
+		mustDagger(t, d.deploy()...)
+		running(t)
+	})
+
+	t.Run("no evidence", func(t *testing.T) {
+		bare := publishOther(t, shared.registry+"/deploy/bare:v1")
+		refused(t, append([]string{"--registry", "tcp://" + shared.registry, "--source", folder("testdata", "sample")(t), "release", "--reference", shared.registry + "/deploy/bare@" + bare},
+			d.deploy()[len(d.release):]...), "deploy: refused", "missing-signature")
+	})
+
+	t.Run("wrong input", func(t *testing.T) {
+		for name, test := range map[string]struct {
+			manifest string
+			want     []string
+		}{
+			"broken YAML":         {"apiVersion: v1\nkind: [", []string{"app.yaml", "document 1"}},
+			"no name":             {"apiVersion: v1\nkind: Service\n", []string{"app.yaml: document 1", "metadata.name is missing"}},
+			"no container":        {"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: x}\n", []string{"no container"}},
+			"unknown kind":        {"apiVersion: example.com/v1\nkind: Rocket\nmetadata: {name: rocket}\nspec: {}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: pod}\nspec: {containers: [{name: c, image: slipway}]}\n", []string{"does not know the kind Rocket", "CustomResourceDefinition"}},
+			"invalid field value": {"apiVersion: v1\nkind: Pod\nmetadata: {name: pod}\nspec: {restartPolicy: Perhaps, containers: [{name: c, image: slipway}]}\n", []string{"invalid-manifest", "restartPolicy"}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				refused(t, d.deploy("--manifests", manifests(t, test.manifest)), test.want...)
+			})
+		}
+		broken := filepath.Join(t.TempDir(), "kubeconfig")
+		good, err := os.ReadFile(d.kubeconfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, test := range map[string]struct{ text, want string }{
+			"empty kubeconfig": {"", "no context"},
+			"no YAML":          {"{{", "cannot be read"},
+			"other authority":  {strings.Replace(string(good), "certificate-authority-data: LS0", "insecure: no, x: LS0", 1), "certificate"},
+			"token program":    {`{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}], clusters: [{name: c, cluster: {server: "https://127.0.0.1:6443"}}], users: [{name: u, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: aws, interactiveMode: Never}}}]}`, "kubectl create token"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				if err := os.WriteFile(broken, []byte(test.text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				args := d.deploy()
+				args[slices.Index(args, "file:"+d.kubeconfig)] = "file:" + broken
+				refused(t, args, test.want)
+			})
+		}
+	})
+
+	t.Run("missing rights", func(t *testing.T) {
+		d.kubectl(t, "create", "serviceaccount", "reader", "--namespace", d.ns)
+		d.kubectl(t, "create", "rolebinding", "reader", "--namespace", d.ns, "--clusterrole=view", "--serviceaccount="+d.ns+":reader")
+		token := d.kubectl(t, "create", "token", "reader", "--namespace", d.ns)
+		restricted := filepath.Join(t.TempDir(), "kubeconfig")
+		good, err := os.ReadFile(d.kubeconfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(restricted, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tool(t, d.kubectlBin, "--kubeconfig", restricted, "config", "set-credentials", "reader", "--token", token)
+		tool(t, d.kubectlBin, "--kubeconfig", restricted, "config", "set-context", "slipway", "--user", "reader")
+		args := d.deploy()
+		args[slices.Index(args, "file:"+d.kubeconfig)] = "file:" + restricted
+		refused(t, args, "forbidden", "nothing was changed")
+	})
+	running(t)
+
+	t.Run("down leaves nothing", func(t *testing.T) {
+		tool(t, filepath.Join(shared.root, "ci", "local", "run"), "down", "--cluster")
+		for what, pattern := range map[string]string{"a namespace": "/run/netns/slipway-*", "a control group": "/sys/fs/cgroup/*/slipway-*", "a control group of v2": "/sys/fs/cgroup/slipway-*"} {
+			if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
+				t.Errorf("%s is left: %v, %v", what, left, err)
+			}
+		}
+		mounts, err := os.ReadFile("/proc/mounts")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state := filepath.Join(filepath.Dir(d.kubeconfig), "state"); strings.Contains(string(mounts), state) {
+			t.Errorf("mounts are left below %s:\n%s", state, mounts)
+		}
+		running, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range running {
+			if line, err := os.ReadFile(file); err == nil && strings.Contains(string(line), filepath.Dir(d.kubeconfig)+"/") {
+				t.Errorf("a process is left: %q", line)
+			}
+		}
+	})
+}

@@ -1,0 +1,290 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	kubernetesVersion = "v1.36.3"
+
+	// The node's own addresses: nobody else is in its network namespace, so that they are the same on every machine.
+	nodeAddress    = "10.245.0.1"
+	podRange       = "10.244.0.0/16"
+	serviceRange   = "10.96.0.0/16"
+	apiServiceIP   = "10.96.0.1"
+	dnsServiceIP   = "10.96.0.10"
+	clusterBridge  = "cni0"
+	apiPort        = "6443"
+	nodeName       = "node0"
+	etcdAddress    = "127.0.0.1:2379"
+	kubeletPort    = "10248"
+	controllerPort = "10257"
+	schedulerPort  = "10259"
+	proxyPort      = "10256"
+)
+
+// clusterPatience is how long a part of the node may take to end. The API server would wait a minute for its watchers, and nothing that it
+// could still write outlives it.
+const clusterPatience = time.Second
+
+// clusterPackages are what the node takes from Debian.
+var clusterPackages = map[string]string{
+	"containerd":                  "/usr/bin/containerd",
+	"containernetworking-plugins": "/usr/lib/cni/portmap",
+	"iptables":                    "/usr/sbin/iptables",
+	"runc":                        "/usr/sbin/runc",
+	"conntrack":                   "/usr/sbin/conntrack",
+}
+
+// cluster is a Kubernetes node in a network namespace of its own: what it does to the network it does there.
+type cluster struct {
+	*machine
+	registry string // the local registry's host:port, the same inside and outside
+}
+
+func (m *machine) cluster(registry string) *cluster { return &cluster{machine: m, registry: registry} }
+
+// state is a path of what the cluster writes as it runs; down removes all of it.
+func (c *cluster) state(elem ...string) string {
+	return c.path(append([]string{"cluster", "state"}, elem...)...)
+}
+
+func (c *cluster) bin(name string) string { return c.path("cluster", "bin", name) }
+
+func (c *cluster) kubeconfig() string { return c.path("cluster", "kubeconfig") }
+
+// component is a program of the node, in the order in which they start.
+type component struct {
+	name string
+	args []string
+	// ready is asked until it says yes.
+	ready func(context.Context) bool
+}
+
+func (c *cluster) components() []component {
+	own, pki := c.nodeKubeconfig(), c.pki
+	return []component{
+		{"etcd", []string{"--data-dir", c.state("etcd"), "--listen-client-urls", "http://" + etcdAddress, "--advertise-client-urls", "http://" + etcdAddress,
+			"--listen-peer-urls", "http://127.0.0.1:2380", "--initial-advertise-peer-urls", "http://127.0.0.1:2380",
+			// What is in it lives no longer than the cluster: a machine that loses power loses both.
+			"--initial-cluster", "default=http://127.0.0.1:2380", "--unsafe-no-fsync", "--log-level", "warn"},
+			c.answers("http://" + etcdAddress + "/health")},
+		{"containerd", []string{"--config", c.state("containerd.toml")},
+			func(context.Context) bool { return answers("unix", c.containerd()) }},
+		{"kube-apiserver", []string{"--etcd-servers=http://" + etcdAddress, "--advertise-address=" + nodeAddress, "--bind-address=0.0.0.0",
+			"--secure-port=" + apiPort, "--service-cluster-ip-range=" + serviceRange, "--authorization-mode=Node,RBAC", "--allow-privileged=true",
+			"--endpoint-reconciler-type=lease", "--client-ca-file=" + pki("ca.crt"), "--tls-cert-file=" + pki("apiserver.crt"),
+			"--tls-private-key-file=" + pki("apiserver.key"), "--kubelet-client-certificate=" + pki("admin.crt"), "--kubelet-client-key=" + pki("admin.key"),
+			"--kubelet-preferred-address-types=InternalIP", "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+			"--service-account-key-file=" + pki("sa.pub"), "--service-account-signing-key-file=" + pki("sa.key")},
+			c.answers("https://127.0.0.1:" + apiPort + "/readyz")},
+		{"kube-controller-manager", []string{"--kubeconfig=" + own, "--leader-elect=false", "--bind-address=127.0.0.1",
+			"--use-service-account-credentials", "--service-account-private-key-file=" + pki("sa.key"), "--root-ca-file=" + pki("ca.crt"),
+			"--cluster-signing-cert-file=" + pki("ca.crt"), "--cluster-signing-key-file=" + pki("ca.key")},
+			c.answers("https://127.0.0.1:" + controllerPort + "/healthz")},
+		{"kube-scheduler", []string{"--kubeconfig=" + own, "--leader-elect=false", "--bind-address=127.0.0.1"},
+			c.answers("https://127.0.0.1:" + schedulerPort + "/healthz")},
+		{"kubelet", []string{"--config=" + c.state("kubelet.yaml"), "--kubeconfig=" + own, "--hostname-override=" + nodeName,
+			"--node-ip=" + nodeAddress, "--root-dir=" + c.state("kubelet")},
+			c.answers("http://127.0.0.1:" + kubeletPort + "/healthz")},
+		{"kube-proxy", []string{"--config=" + c.state("kube-proxy.yaml")},
+			c.answers("http://127.0.0.1:" + proxyPort + "/healthz")},
+	}
+}
+
+// up makes what is missing and starts what does not run.
+func (c *cluster) up(ctx context.Context) error {
+	inputs, err := c.inputs(ctx)
+	if err != nil {
+		return err
+	}
+	if c.running(inputs) {
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return usagef("a Kubernetes node needs root: run it as root, or use a cluster that you have (kind, k3d, minikube)")
+	}
+	if err := c.build(ctx, inputs); err != nil {
+		return err
+	}
+	if err := c.down(ctx); err != nil {
+		return fmt.Errorf("stopping what is left of the old cluster: %w", err)
+	}
+	return c.log.step("starting Kubernetes "+kubernetesVersion, func() error {
+		if err := c.startAll(ctx, inputs); err != nil {
+			return errors.Join(err, c.down(context.WithoutCancel(ctx)))
+		}
+		return nil
+	})
+}
+
+// running reports whether every part of a cluster made from these inputs is there.
+func (c *cluster) running(inputs string) bool {
+	for _, name := range append(c.names(), forwarder) {
+		p, err := c.readProcess(name)
+		if err != nil || !p.alive() || p.Inputs != inputs {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *cluster) names() []string {
+	var names []string
+	for _, p := range c.components() {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+func (c *cluster) startAll(ctx context.Context, inputs string) error {
+	if err := c.createNetwork(); err != nil {
+		return fmt.Errorf("making the network namespace: %w", err)
+	}
+	if err := c.createCgroups(); err != nil {
+		return fmt.Errorf("making the control group: %w", err)
+	}
+	if err := c.startForwarder(inputs); err != nil {
+		return fmt.Errorf("joining the network namespace with the machine: %w", err)
+	}
+	if err := c.issue(); err != nil {
+		return fmt.Errorf("making certificates: %w", err)
+	}
+	if err := c.configure(); err != nil {
+		return fmt.Errorf("writing the configuration: %w", err)
+	}
+	for _, p := range c.components() {
+		// Only the network is another: "ip netns exec" would also hide the control groups.
+		cmd := exec.Command("nsenter", append([]string{"--net=" + c.namespacePath(), c.program(p.name)}, p.args...)...)
+		cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+		if err := c.start(p.name, process{Inputs: inputs}, cmd, func() bool { return p.ready(ctx) }, 2*time.Minute); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	if err := c.kubectl(ctx, "apply", "--server-side", "--filename", c.state("coredns.yaml")); err != nil {
+		return err
+	}
+	return c.kubectl(ctx, "wait", "--for=condition=Available", "--timeout=120s", "--namespace=kube-system", "deployment/coredns")
+}
+
+func (c *cluster) program(name string) string {
+	if file, ok := clusterPackages[name]; ok {
+		return file
+	}
+	return c.bin(name)
+}
+
+func (c *cluster) kubectl(ctx context.Context, args ...string) error {
+	return c.command(ctx, c.bin("kubectl"), append([]string{"--kubeconfig", c.kubeconfig()}, args...)...)
+}
+
+// answers asks for a page inside the namespace, as the administrator.
+func (c *cluster) answers(url string) func(context.Context) bool {
+	return func(ctx context.Context) bool {
+		cert, err := tls.LoadX509KeyPair(c.pki("admin.crt"), c.pki("admin.key"))
+		if err != nil {
+			return false
+		}
+		t := &http.Transport{DialContext: c.dialInside, DisableKeepAlives: true,
+			// Each component makes a certificate of its own for 127.0.0.1, where nobody else can listen.
+			TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true}} //nolint:gosec // see above
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+		if err != nil {
+			return false
+		}
+		res, err := (&http.Client{Transport: t, Timeout: 2 * time.Second}).Do(req)
+		if err != nil {
+			return false
+		}
+		res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	}
+}
+
+// down ends the node and everything in it, and removes what it wrote.
+func (c *cluster) down(ctx context.Context) error {
+	names := c.names()
+	slices.Reverse(names)
+	// The kubelet goes first: it would start again what is ended next.
+	names = append([]string{"kubelet"}, slices.DeleteFunc(names, func(n string) bool { return n == "kubelet" || n == "containerd" })...)
+	for _, name := range names {
+		if err := c.stop(name, clusterPatience); err != nil {
+			return fmt.Errorf("stopping %s: %w", name, err)
+		}
+	}
+	if err := c.killPods(ctx); err != nil {
+		return fmt.Errorf("ending the pods: %w", err)
+	}
+	for _, name := range []string{"containerd", forwarder} {
+		if err := c.stop(name, clusterPatience); err != nil {
+			return fmt.Errorf("stopping %s: %w", name, err)
+		}
+	}
+	if err := c.killShims(); err != nil {
+		return fmt.Errorf("ending containerd's shims: %w", err)
+	}
+	if err := c.removeCgroups(); err != nil {
+		return fmt.Errorf("removing the control group: %w", err)
+	}
+	if err := c.removeNetworkNamespace(); err != nil {
+		return fmt.Errorf("removing the network namespace: %w", err)
+	}
+	if err := unmountBelow(c.state()); err != nil {
+		return fmt.Errorf("unmounting what is below %s: %w", c.state(), err)
+	}
+	if err := removeLinksTo("/var/log/containers", c.state()); err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(c.state()), os.RemoveAll(c.kubeconfig()))
+}
+
+// removeLinksTo deletes the links in dir that lead below target: the kubelet leaves one for each container's log.
+func removeLinksTo(dir, target string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		link := filepath.Join(dir, e.Name())
+		if to, err := os.Readlink(link); err == nil && strings.HasPrefix(to, target+"/") {
+			if err := os.Remove(link); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// inputs is a hash of everything that the cluster is made from.
+func (c *cluster) inputs(ctx context.Context) (string, error) {
+	h := sha256.New()
+	version, err := goEnv(ctx, "GOVERSION")
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintln(h, version, kubernetesVersion, c.registry)
+	for _, f := range []string{"node/go.mod", "node/go.sum", "node/main.go", "dns/go.mod", "dns/go.sum", "dns/main.go", "pause/main.go"} {
+		sum, err := fileHash(filepath.Join(c.source, "cluster", f))
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(h, f, sum)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
