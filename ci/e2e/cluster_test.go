@@ -19,31 +19,53 @@ type kube struct {
 	kubectlBin string
 }
 
-// newKube starts the machine's own cluster, or finds it running.
+// newKube starts the machine's own cluster, or finds it running. Building one takes too long for every run of the tests: it has to be asked
+// for, or there.
 func newKube(t *testing.T) *kube {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("a Kubernetes node needs root")
 	}
 	local := filepath.Join(shared.root, "ci", "local", "run")
+	if os.Getenv("SLIPWAY_CLUSTER") == "" && !nodeBuilt(t, local) {
+		t.Skip("no Kubernetes node is built on this machine: run ci/test --cluster, or ci/local/run up --cluster before")
+	}
 	if out := command(t, 40*time.Minute, local, "up", "--registry-only", "--cluster"); out.code != 0 {
 		t.Fatalf("up --cluster: exit code %d\n%s", out.code, out.stderr)
 	}
-	var status struct {
-		Cache   string `json:"cache"`
-		Cluster *struct {
-			Address    string `json:"address"`
-			Kubeconfig string `json:"kubeconfig"`
-		} `json:"cluster"`
-	}
-	if err := json.Unmarshal([]byte(tool(t, local, "status", "--json")), &status); err != nil || status.Cluster == nil {
-		t.Fatalf("status: %+v, %v", status, err)
+	status := machineStatus(t, local)
+	if status.Cluster == nil {
+		t.Fatalf("up --cluster left no cluster: %+v", status)
 	}
 	u, err := url.Parse(status.Cluster.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &kube{kubeconfig: status.Cluster.Kubeconfig, service: "tcp://" + u.Host, kubectlBin: filepath.Join(status.Cache, "cluster", "bin", "kubectl")}
+}
+
+// localStatus is what ci/local says about the machine.
+type localStatus struct {
+	Cache   string `json:"cache"`
+	Cluster *struct {
+		Address    string `json:"address"`
+		Kubeconfig string `json:"kubeconfig"`
+	} `json:"cluster"`
+}
+
+func machineStatus(t *testing.T, local string) *localStatus {
+	t.Helper()
+	var s localStatus
+	if err := json.Unmarshal([]byte(tool(t, local, "status", "--json")), &s); err != nil {
+		t.Fatal(err)
+	}
+	return &s
+}
+
+func nodeBuilt(t *testing.T, local string) bool {
+	t.Helper()
+	_, err := os.Stat(filepath.Join(machineStatus(t, local).Cache, "cluster", "built"))
+	return err == nil
 }
 
 func (k *kube) kubectl(t *testing.T, args ...string) string {

@@ -64,10 +64,9 @@ func TestScanners(t *testing.T) {
 			spdx, cdx := filepath.Join(documents[0], "sbom.spdx.json"), filepath.Join(documents[0], "sbom.cdx.json")
 			same(t, "syft's packages and the SPDX document's", listed[name].names(), spdxNames(t, spdx))
 			same(t, "syft's packages and the CycloneDX document's", listed[name].names(), cycloneDXNames(t, cdx))
-			if name == "golang" { // SPDX's validator takes minutes for its ten thousand files
-				spdx = ""
+			if name != "golang" && name != "debian" { // the validators take minutes for their thousands of files
+				validate(t, spdx, cdx)
 			}
-			validate(t, spdx, cdx)
 
 			// The verdict is "fail", which is an exit code: every package has advisories that apply.
 			out := command(t, 5*time.Minute, filepath.Join(programs, "scan"), "-sbom", sbom, "-db", db, "-source", source,
