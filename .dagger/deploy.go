@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"dagger/slipway/internal/dagger"
@@ -81,7 +82,15 @@ func (r *Release) Deploy(
 	if err != nil {
 		return "", err
 	}
-	return rep.Gate()
+	text, err := rep.Gate()
+	if err != nil || !dryRun {
+		return text, err
+	}
+	changes, err := rep.Files.File("changes.diff").Contents(ctx)
+	if err != nil {
+		return "", fmt.Errorf("deploy: %w", err)
+	}
+	return strings.TrimRight(text+"\n\n"+changes, "\n"), nil
 }
 
 // What deploy did, also when it failed: result.json, changes.diff, and why.

@@ -47,6 +47,7 @@ type stageResult struct {
 		Message  string `json:"message"`
 		Location string `json:"location"`
 		Fix      string `json:"fix"`
+		Note     string `json:"note"`
 		Status   string `json:"status"`
 	} `json:"findings"`
 	Outputs map[string]string `json:"outputs"`
@@ -190,6 +191,9 @@ func details(res stageResult) string {
 		fmt.Fprintf(&b, "\n           %s\n", f.Message)
 		if f.Fix != "" {
 			fmt.Fprintf(&b, "           fix: %s\n", f.Fix)
+		}
+		for line := range strings.Lines(f.Note) { // such as the last lines of a log
+			fmt.Fprintf(&b, "           | %s\n", strings.TrimRight(line, "\n"))
 		}
 	}
 	if n > maxDetails {

@@ -81,7 +81,8 @@ func TestDeploy(t *testing.T) {
 	refused(t, d.deploy(), "missing-namespace", "nothing was changed", "create the namespace shop")
 	d.namespace(t, d.ns)
 
-	if out := mustDagger(t, d.deploy("--dry-run")...); !strings.Contains(out, "5 of 5 objects would change") {
+	if out := mustDagger(t, d.deploy("--dry-run")...); !strings.Contains(out, "5 of 5 objects would change") ||
+		!strings.Contains(out, "+++ Deployment shop/sample (after)") || !strings.Contains(out, "image: "+shared.registry+"/deploy/shop@"+d.digest) {
 		t.Errorf("dry run: %s", out)
 	}
 	if out := d.kubectl(t, "get", "deployments,services,configmaps", "--namespace", d.ns, "--output", "name"); strings.Contains(out, "sample") {
@@ -111,7 +112,7 @@ func TestDeploy(t *testing.T) {
 
 	t.Run("crashes", func(t *testing.T) {
 		dir := manifests(t, sampleWith("args: [-nonsense]"))
-		refused(t, d.deploy("--manifests", dir, "--deadline", "3m"), "has ended", "exit code 2", "rolled back to the last good deployment")
+		refused(t, d.deploy("--manifests", dir, "--deadline", "3m"), "has ended", "exit code 2", "| flag provided but not defined: -nonsense", "rolled back to the last good deployment")
 		running(t)
 	})
 

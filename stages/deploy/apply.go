@@ -67,22 +67,22 @@ type change struct {
 
 func (c change) created() bool { return c.live == nil }
 
-// preview asks the API server what applying each object would do. Every problem that it sees is a finding: nothing was changed.
-func (c *Cluster) preview(ctx context.Context, objects []*unstructured.Unstructured) ([]change, []result.Finding, error) {
+// preview asks the API server what applying each object would do. It names everything that the API server refuses: nothing was changed.
+func (c *Cluster) preview(ctx context.Context, objects []*unstructured.Unstructured) ([]change, error) {
 	var changes []change
-	var findings []result.Finding
+	var refused []string
 	coming := map[string]bool{}
 	for _, o := range objects {
 		r, err := c.resource(o)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		ch := change{object: o}
 		ch.live, err = r.Get(ctx, o.GetName(), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			ch.live = nil
 		} else if err != nil {
-			return nil, nil, c.explain("reading "+Name(o), err)
+			return nil, c.explain("reading "+Name(o), err)
 		}
 		if o.GetKind() == "Namespace" && ch.created() {
 			coming[o.GetName()] = true
@@ -92,35 +92,38 @@ func (c *Cluster) preview(ctx context.Context, objects []*unstructured.Unstructu
 			continue
 		}
 		ch.after, err = r.Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: FieldManager, DryRun: []string{metav1.DryRunAll}})
-		if f, ok := refusal(o, err); ok {
-			findings = append(findings, f)
+		if why := refusal(o, err); why != "" {
+			refused = append(refused, why)
 			continue
 		}
 		if err != nil {
-			return nil, nil, c.explain("checking "+Name(o), err)
+			return nil, c.explain("checking "+Name(o), err)
 		}
 		changes = append(changes, ch)
 	}
-	return changes, findings, nil
+	if len(refused) > 0 {
+		return nil, result.Inputf("the cluster refuses %d of %d objects, and nothing was changed:\n%s", len(refused), len(objects), strings.Join(refused, "\n"))
+	}
+	return changes, nil
 }
 
-// refusal is the finding that the API server's refusal of one object is worth.
-func refusal(o *unstructured.Unstructured, err error) (result.Finding, bool) {
-	f := result.Finding{Severity: result.Critical, Location: Name(o)}
+// refusal says why the API server refuses one object, and what to do about it; empty when it is not the object's fault.
+func refusal(o *unstructured.Unstructured, err error) string {
+	var id, fix string
 	switch {
 	case apierrors.IsConflict(err):
-		f.ID, f.Message = "field-conflict", err.Error()
-		f.Fix = "remove the fields from the manifest, or take them from the other manager: kubectl apply --server-side --force-conflicts --field-manager=" + FieldManager
+		id = "field-conflict"
+		fix = "remove the fields from the manifest, or take them from the other manager: kubectl apply --server-side --force-conflicts --field-manager=" + FieldManager
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
-		f.ID, f.Message, f.Fix = "invalid-manifest", err.Error(), "correct the manifest"
+		id, fix = "invalid-manifest", "correct the manifest"
 	case apierrors.IsNotFound(err) && o.GetNamespace() != "":
-		f.ID, f.Message, f.Fix = "missing-namespace", err.Error(), "create the namespace "+o.GetNamespace()+", or put it among the manifests"
+		id, fix = "missing-namespace", "create the namespace "+o.GetNamespace()+", or put it among the manifests"
 	case apierrors.IsForbidden(err):
-		f.ID, f.Message, f.Fix = "forbidden", err.Error(), "let the cluster's administrator grant it to the kubeconfig's user, or change the manifest if a policy refuses it"
+		id, fix = "forbidden", "let the cluster's administrator grant it to the kubeconfig's user, or change the manifest if a policy refuses it"
 	default:
-		return f, false
+		return ""
 	}
-	return f, true
+	return fmt.Sprintf("  %s: %s: %v: %s", id, Name(o), err, fix)
 }
 
 // apply makes the objects so. With force, fields that others have taken come back: only for what was right before.

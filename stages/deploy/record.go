@@ -202,18 +202,20 @@ func (c *Cluster) lock(ctx context.Context, app, holder string) (held context.Co
 		return nil, nil, c.explain("taking the lease", err)
 	}
 	held, cancel := context.WithCancelCause(ctx)
+	// A run that is told to end still takes back what it began, and nobody else may come between.
+	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	renewed := make(chan struct{})
 	go func() {
 		defer close(renewed)
 		for {
 			select {
-			case <-held.Done():
+			case <-renewing.Done():
 				return
 			case <-time.After(leaseTime / 3):
 			}
 			now := metav1.NowMicro()
 			lease.Spec.RenewTime = &now
-			next, err := leases.Update(held, lease, metav1.UpdateOptions{FieldManager: FieldManager})
+			next, err := leases.Update(renewing, lease, metav1.UpdateOptions{FieldManager: FieldManager})
 			if apierrors.IsConflict(err) {
 				cancel(fmt.Errorf("somebody else has taken the lease %s/%s", c.Namespace, want.Name))
 				return
@@ -224,8 +226,9 @@ func (c *Cluster) lock(ctx context.Context, app, holder string) (held context.Co
 		}
 	}()
 	return held, func() {
-		cancel(nil)
+		stop()
 		<-renewed
+		cancel(nil)
 		nobody := ""
 		lease.Spec.HolderIdentity = &nobody
 		// Whoever finds it held waits until it has run out.

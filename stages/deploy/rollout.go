@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -96,8 +97,8 @@ func (c *Cluster) wait(ctx context.Context, objects []*unstructured.Unstructured
 		}
 		select {
 		case <-ctx.Done():
-			if context.Cause(ctx) != context.DeadlineExceeded { //nolint:errorlint // the cause itself
-				return nil, "", ctx.Err()
+			if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
+				return nil, "", cause
 			}
 			var names []string
 			for _, o := range open {
