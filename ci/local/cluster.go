@@ -279,12 +279,16 @@ func (c *cluster) inputs(ctx context.Context) (string, error) {
 		return "", err
 	}
 	fmt.Fprintln(h, version, kubernetesVersion, c.registry)
-	for _, f := range []string{"node/go.mod", "node/go.sum", "node/main.go", "dns/go.mod", "dns/go.sum", "dns/main.go", "pause/main.go"} {
-		sum, err := fileHash(filepath.Join(c.source, "cluster", f))
+	files, err := filepath.Glob(filepath.Join(c.source, "cluster", "*", "*"))
+	if err != nil {
+		return "", err
+	}
+	for _, f := range files { // sorted
+		sum, err := fileHash(f)
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintln(h, f, sum)
+		fmt.Fprintln(h, filepath.Base(f), sum)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
