@@ -3,11 +3,13 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // deployed is a release of the sample in the registry, and how to deploy it.
@@ -89,6 +91,10 @@ func TestDeploy(t *testing.T) {
 		t.Errorf("a dry run left %s", out)
 	}
 
+	// The very first one fails: there is nothing to go back to, and nothing may stay.
+	refused(t, d.deploy("--manifests", manifests(t, sampleWith("args: [-nonsense]")), "--deadline", "3m"), "has ended", "nothing ran before, and what was created is gone again")
+	d.kubectl(t, "wait", "--namespace", d.ns, "--for=delete", "--timeout=60s", "deployment/sample")
+
 	mustDagger(t, d.deploy()...)
 	running := func(t *testing.T) {
 		t.Helper()
@@ -124,6 +130,15 @@ func TestDeploy(t *testing.T) {
 		running(t)
 	})
 
+	t.Run("two at once", func(t *testing.T) {
+		now := time.Now().UTC().Format("2006-01-02T15:04:05.000000Z")
+		d.kubectl(t, "patch", "lease/slipway-sample", "--namespace", d.ns, "--type=merge",
+			"--patch", fmt.Sprintf(`{"spec":{"holderIdentity":"somebody","acquireTime":%q,"renewTime":%[1]q}}`, now))
+		refused(t, d.deploy(), "sample is being deployed by somebody since", "wait until it has ended")
+		time.Sleep(30 * time.Second) // a holder that renews no more has died
+		mustDagger(t, d.deploy()...)
+	})
+
 	t.Run("no evidence", func(t *testing.T) {
 		bare := publishOther(t, shared.registry+"/deploy/bare:v1")
 		refused(t, append([]string{"--registry", "tcp://" + shared.registry, "--source", folder("testdata", "sample")(t), "release", "--reference", shared.registry + "/deploy/bare@" + bare},
@@ -138,8 +153,9 @@ func TestDeploy(t *testing.T) {
 			"broken YAML":         {"apiVersion: v1\nkind: [", []string{"app.yaml", "document 1"}},
 			"no name":             {"apiVersion: v1\nkind: Service\n", []string{"app.yaml: document 1", "metadata.name is missing"}},
 			"no container":        {"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: x}\n", []string{"no container"}},
-			"unknown kind":        {"apiVersion: example.com/v1\nkind: Rocket\nmetadata: {name: rocket}\nspec: {}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: pod}\nspec: {containers: [{name: c, image: slipway}]}\n", []string{"does not know the kind Rocket", "CustomResourceDefinition"}},
-			"invalid field value": {"apiVersion: v1\nkind: Pod\nmetadata: {name: pod}\nspec: {restartPolicy: Perhaps, containers: [{name: c, image: slipway}]}\n", []string{"invalid-manifest", "restartPolicy"}},
+			"unknown kind":        {"apiVersion: example.com/v1\nkind: Rocket\nmetadata: {name: rocket}\nspec: {}\n---\napiVersion: batch/v1\nkind: CronJob\nmetadata: {name: tick}\nspec: {schedule: \"@daily\", jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: slipway}]}}}}}\n", []string{"does not know the kind Rocket", "CustomResourceDefinition"}},
+			"invalid field value": {"apiVersion: batch/v1\nkind: Job\nmetadata: {name: job}\nspec: {template: {spec: {restartPolicy: Perhaps, containers: [{name: c, image: slipway}]}}}\n", []string{"invalid-manifest", "restartPolicy"}},
+			"bare pod":            {"apiVersion: v1\nkind: Pod\nmetadata: {name: pod}\nspec: {containers: [{name: c, image: slipway}]}\n", []string{"a bare Pod is not rolled out"}},
 		} {
 			t.Run(name, func(t *testing.T) {
 				refused(t, d.deploy("--manifests", manifests(t, test.manifest)), test.want...)

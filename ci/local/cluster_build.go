@@ -42,7 +42,7 @@ func (c *cluster) build(ctx context.Context, inputs string) error {
 	if err := os.MkdirAll(c.path("cluster", "bin"), 0o755); err != nil {
 		return err
 	}
-	if err := c.log.step("building Kubernetes "+kubernetesVersion+" from its Go modules (about eight minutes the first time)",
+	if err := c.log.step("building Kubernetes "+kubernetesVersion+" from its Go modules (ten minutes or more the first time)",
 		func() error { return c.buildNode(ctx) }); err != nil {
 		return err
 	}

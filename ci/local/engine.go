@@ -235,6 +235,10 @@ insecure-entitlements = ["security.insecure"]
 	if err != nil {
 		return err
 	}
+	// Written first: whoever finds it looks for rules to take back.
+	if err := writeFile(m.path("run", networkMark), []byte(name)); err != nil {
+		return err
+	}
 	if err := openNetwork(ctx, name, cidr); err != nil {
 		return fmt.Errorf("opening the engine's network: %w", err)
 	}

@@ -22,6 +22,9 @@ import (
 // dnsDir is where the engine's name service keeps its files, by the network's name. It is the engine's choice.
 const dnsDir = "/var/run/containers/cni/dnsname"
 
+// networkMark is the file that says that the engine's network may be there.
+const networkMark = "network"
+
 // network is the engine's own. Its name belongs to the cache folder and its addresses to nobody else, so that two engines on one
 // machine, also one that is not ours, do not disturb each other.
 func (m *machine) network() (name, cidr string, err error) {
@@ -103,6 +106,9 @@ func (m *machine) removeNetwork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := os.Stat(m.path("run", networkMark)); errors.Is(err, os.ErrNotExist) {
+		return nil // no engine of ours has run, and this machine may not even allow asking for rules
+	}
 	if err := closeNetwork(ctx, name); err != nil {
 		return fmt.Errorf("removing the network's rules: %w", err)
 	}
@@ -115,7 +121,7 @@ func (m *machine) removeNetwork(ctx context.Context) error {
 			return fmt.Errorf("removing the bridge %s0: %w", name, err)
 		}
 	}
-	return os.RemoveAll(dir)
+	return errors.Join(os.RemoveAll(dir), os.Remove(m.path("run", networkMark)))
 }
 
 // nameService makes the dnsmasq that the engine starts, and returns its folder. The engine's own configuration would have it listen on port
@@ -159,9 +165,6 @@ func stopNameService(dir string) error {
 func closeNetwork(ctx context.Context, name string) error {
 	list := func(args ...string) (string, error) {
 		out, err := exec.CommandContext(ctx, debianPackages["iptables"], args...).Output()
-		if errors.Is(err, os.ErrNotExist) {
-			return "", nil // nothing ever wrote a rule
-		}
 		return string(out), err
 	}
 	nat, err := list("-t", "nat", "-S", "POSTROUTING")

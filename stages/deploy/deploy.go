@@ -66,7 +66,7 @@ func (in Inputs) objects(image name.Digest) ([]*unstructured.Unstructured, error
 		in.Defaults.Name, in.Defaults.Namespace, in.Defaults.Image = in.App, in.Cluster.Namespace, image
 		objects, err = in.Defaults.Manifests()
 	} else if objects, err = ReadManifests(in.Manifests); err == nil {
-		err = SetImage(objects, image)
+		err = errors.Join(SetImage(objects, image), watched(objects))
 	}
 	if err != nil {
 		return nil, err
@@ -81,8 +81,6 @@ type deployment struct {
 	image   name.Digest
 	objects []*unstructured.Unstructured
 	history *history
-	// idle says that the cluster is as the manifests want it already.
-	idle bool
 }
 
 func (d *deployment) run(ctx context.Context) (*result.Result, error) {
@@ -104,7 +102,6 @@ func (d *deployment) run(ctx context.Context) (*result.Result, error) {
 		r.Summary = fmt.Sprintf("%d of %d objects would change", differing, len(d.objects))
 		return r, nil
 	}
-	d.idle = differing == 0
 	held, unlock, err := d.Cluster.lock(ctx, d.App, d.By)
 	if err != nil {
 		return nil, err
@@ -159,12 +156,10 @@ func (d *deployment) tryOut(ctx context.Context) (failed []*unstructured.Unstruc
 	if err := d.Cluster.apply(ctx, d.objects, false); err != nil {
 		return nil, "", err
 	}
-	p := patience{deadline: d.Deadline, settle: d.Settle}
-	if d.idle {
-		p.settle = 0 // it has been so long enough
-	}
-	return d.Cluster.wait(ctx, d.objects, p, d.Say)
+	return d.Cluster.wait(ctx, d.objects, d.patience(), d.Say)
 }
+
+func (d *deployment) patience() patience { return patience{deadline: d.Deadline, settle: d.Settle} }
 
 // goBack makes it as it was: what the last good deployment applied is applied again, and what this run created goes.
 func (d *deployment) goBack(ctx context.Context, before []*unstructured.Unstructured, changes []change) (said string, err error) {
@@ -188,7 +183,7 @@ func (d *deployment) goBack(ctx context.Context, before []*unstructured.Unstruct
 		}
 		return "there is no earlier deployment by Slipway to go back to: what was there before was changed, and stays so", nil
 	}
-	_, why, err := d.Cluster.wait(ctx, before, patience{deadline: d.Deadline}, d.Say)
+	_, why, err := d.Cluster.wait(ctx, before, d.patience(), d.Say)
 	if err != nil {
 		return "going back failed", err
 	}

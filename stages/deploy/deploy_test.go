@@ -250,6 +250,16 @@ func TestForget(t *testing.T) {
 	}
 }
 
+func TestWatched(t *testing.T) {
+	for kind, ok := range map[string]bool{"Deployment": true, "StatefulSet": true, "DaemonSet": true, "Job": true, "CronJob": true, "Service": true,
+		"Pod": false, "ReplicaSet": false} {
+		err := watched(parse(t, "apiVersion: v1\nkind: "+kind+"\nmetadata: {name: x}\n"))
+		if (err == nil) != ok || (err != nil && !result.IsInput(err)) {
+			t.Errorf("%s: error = %v", kind, err)
+		}
+	}
+}
+
 func TestWithout(t *testing.T) {
 	before := parse(t, fmt.Sprintf(pod, "one", "x")+"---\n"+fmt.Sprintf(pod, "two", "y"))
 	after := parse(t, fmt.Sprintf(pod, "two", "z"))

@@ -32,6 +32,19 @@ const (
 	crashes = 3
 )
 
+// awaited are the kinds that have to run before a deployment counts. A CronJob has nothing to run yet.
+var awaited = []string{"Deployment", "StatefulSet", "DaemonSet", "Job"}
+
+// watched refuses pods that nobody could tell the state of: they would pass unseen.
+func watched(objects []*unstructured.Unstructured) error {
+	for _, o := range objects {
+		if _, runs := podSpecs[o.GetKind()]; runs && o.GetKind() != "CronJob" && !slices.Contains(awaited, o.GetKind()) {
+			return result.Inputf("%s: a bare %s is not rolled out, and nothing replaces it when it ends: make it a Deployment or a Job", Name(o), o.GetKind())
+		}
+	}
+	return nil
+}
+
 // progress tells a person how far it is.
 type progress func(format string, args ...any)
 
@@ -60,7 +73,7 @@ func (c *Cluster) wait(ctx context.Context, objects []*unstructured.Unstructured
 		var open []*unstructured.Unstructured
 		var started strings.Builder
 		for _, o := range objects {
-			if !slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet", "Job"}, o.GetKind()) {
+			if !slices.Contains(awaited, o.GetKind()) {
 				continue
 			}
 			h, err := c.health(ctx, o)
