@@ -24,6 +24,9 @@ const (
 	engineVersion = "v0.19.10"
 	// neededBytes is what a first up writes, with room for the engine's own cache.
 	neededBytes = 8 << 30
+	// keptCache is what the engine may keep of its cache, and leftFree what it leaves free on the disk if it can. It would take three quarters
+	// of a disk that may not be its own: both in the form of its configuration.
+	keptCache, leftFree = "24GB", "10GB"
 )
 
 // fewerCollections lets the compiler's short-lived processes collect garbage less often: a sixth less processor time.
@@ -220,7 +223,11 @@ insecure-entitlements = ["security.insecure"]
   mirrors = [%q]
 [registry.%q]
   http = true
-`, m.path("engine"), registry, registry)
+[worker.oci]
+  reservedSpace = "4GB"
+  maxUsedSpace = %q
+  minFreeSpace = %q
+`, m.path("engine"), registry, registry, keptCache, leftFree)
 	if err := writeFile(m.path("run", "engine.toml"), []byte(config)); err != nil {
 		return err
 	}
