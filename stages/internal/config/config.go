@@ -17,6 +17,7 @@ type Config struct {
 	Scan         Scan                   `yaml:"scan" json:"scan"`
 	Smoke        Smoke                  `yaml:"smoke" json:"smoke"`
 	Verify       Verify                 `yaml:"verify" json:"verify"`
+	Deploy       Deploy                 `yaml:"deploy" json:"deploy"`
 	Environments map[string]Environment `yaml:"environments" json:"environments,omitempty"`
 }
 
@@ -147,5 +148,6 @@ func Default() Config {
 		Scan:   Scan{Severity: "high", Database: "ghcr.io/aquasecurity/trivy-db:2", MaxDatabaseAge: Duration(7 * 24 * time.Hour)},
 		Smoke:  Smoke{Health: "/healthz", Timeout: Duration(30 * time.Second)},
 		Verify: Verify{Require: []string{"spdx", "cyclonedx", "scan", "test", "provenance"}},
+		Deploy: defaultDeploy(),
 	}
 }

@@ -47,6 +47,31 @@ scan:
       expires: 2027-01-31
 smoke: {port: 8080, health: /ok, requests: [{path: /, status: 204, contains: hi}], timeout: 5s}
 verify: {require: [test, "https://example.com/p/v1"], maxAge: 2d}
+deploy:
+  strategy: canary
+  deadline: 2m
+  settle: 5s
+  hold: 20s
+  drain: 3s
+  replicas: 3
+  autoscale: {max: 6, cpu: 70}
+  requests: {cpu: 10m}
+  limits: {memory: 64Mi}
+  traffic: {driver: gateway, route: shop, header: "X-Canary: always"}
+  steps: [{weight: 10, hold: 30s}, {weight: 100}]
+  analysis:
+    prometheus: monitoring/prometheus:9090
+    interval: 5s
+    patience: 1m
+    metrics:
+      - {preset: errors, source: traefik, times: 2, samples: 50}
+      - {name: own, errors: 'failed{service="${service}"}', total: 'all{service="${service}"}', limit: "< 0.5"}
+      - {name: depth, query: 'max(queue)', count: 'count(queue)', limit: ">= -1.5", dryRun: true}
+      - {probe: {path: /deep, status: 204}}
+      - {job: [check, -all]}
+  hooks:
+    before: [{name: migrate, command: [/app/migrate], args: [up], deadline: 10m}]
+    after: [{name: smoke, args: [-selftest]}]
 environments:
   prod: {repository: registry.example.com:5000/prod/shop, require: [scan], maxAge: 1d}
 `
@@ -68,6 +93,20 @@ environments:
 			Exceptions: []Exception{{ID: "CVE-2026-1", Package: "pkg:golang/example.com/x", Path: "a/*", Reason: "not reachable", Expires: day, Line: 26}}},
 		Smoke:  Smoke{Port: 8080, Health: "/ok", Requests: []Request{{Path: "/", Status: 204, Contains: "hi"}}, Timeout: Duration(5 * time.Second)},
 		Verify: Verify{Require: []string{"test", "https://example.com/p/v1"}, MaxAge: Duration(48 * time.Hour)},
+		Deploy: Deploy{Strategy: Canary, Deadline: Duration(2 * time.Minute), Settle: Duration(5 * time.Second), Hold: Duration(20 * time.Second),
+			Drain: Duration(3 * time.Second), Replicas: 3, Autoscale: Autoscale{Max: 6, CPU: 70}, Requests: map[string]string{"cpu": "10m"},
+			Limits: map[string]string{"memory": "64Mi"}, Traffic: Traffic{Driver: ByGateway, Route: "shop", Header: "X-Canary: always"},
+			Steps: []Step{{10, Duration(30 * time.Second)}, {100, 0}},
+			Analysis: Analysis{Prometheus: "monitoring/prometheus:9090", Interval: Duration(5 * time.Second), Patience: Duration(time.Minute),
+				Metrics: []Metric{
+					{Preset: "errors", Source: "traefik", Times: 2, Samples: 50},
+					{Name: "own", Errors: `failed{service="${service}"}`, Total: `all{service="${service}"}`, Limit: "< 0.5"},
+					{Name: "depth", Query: "max(queue)", Count: "count(queue)", Limit: ">= -1.5", DryRun: true},
+					{Probe: Request{Path: "/deep", Status: 204}},
+					{Job: []string{"check", "-all"}},
+				}},
+			Hooks: Hooks{Before: []Hook{{Name: "migrate", Command: []string{"/app/migrate"}, Args: []string{"up"}, Deadline: Duration(10 * time.Minute)}},
+				After: []Hook{{Name: "smoke", Args: []string{"-selftest"}}}}},
 		Environments: map[string]Environment{"prod": {Repository: "registry.example.com:5000/prod/shop", Require: []string{"scan"},
 			MaxAge: Duration(24 * time.Hour)}},
 	}
@@ -164,6 +203,29 @@ func TestParseRefuses(t *testing.T) {
 		{"environment without repository", "environments:\n  prod: {}", "slipway.yaml:2:9: environments.prod: repository is missing"},
 		{"environment with tag", "environments: {prod: {repository: 'registry.example.com/app:v1'}}", "environments.prod.repository"},
 		{"licence denied and allowed", "scan: {licenses: {deny: [MIT], allow: [MIT]}}", `scan.licenses.allow[0]: "MIT" is denied, too`},
+		{"strategy", "deploy: {strategy: bluegreen}", `deploy.strategy: unknown value "bluegreen": did you mean blue-green?`},
+		{"deadline before settling", "deploy: {deadline: 10s}", "deploy.deadline: must be longer than deploy.settle (15s)"},
+		{"no replicas", "deploy: {replicas: 0}", "deploy.replicas: must be between 1 and 1000"},
+		{"autoscale below replicas", "deploy: {replicas: 4, autoscale: {max: 3}}", "deploy.autoscale.max: must be between deploy.replicas (4) and 1000"},
+		{"CPU", "deploy: {autoscale: {cpu: 0}}", "deploy.autoscale.cpu: must be between 1 and 100 percent"},
+		{"resource", "deploy: {requests: {mem: 1Gi}}", "deploy.requests.mem: unknown resource"},
+		{"route", "deploy: {traffic: {route: A/B}}", `deploy.traffic.route: "A/B" is not an object's name`},
+		{"header", "deploy: {traffic: {driver: gateway, header: X}}", `deploy.traffic.header: "X" is not a header`},
+		{"header without a proxy", `deploy: {traffic: {header: "X: y"}}`, "deploy.traffic.header: needs a driver that reads requests"},
+		{"no steps", "deploy: {steps: []}", "deploy.steps: is empty"},
+		{"steps that fall", "deploy: {steps: [{weight: 50}, {weight: 5}, {weight: 100}]}", "deploy.steps[1].weight: 5 must be more than the step before (50)"},
+		{"steps that do not arrive", "deploy: {steps: [{weight: 50}]}", "deploy.steps: must end with weight: 100"},
+		{"Prometheus", "deploy: {analysis: {prometheus: localhost}}", `deploy.analysis.prometheus: "localhost" is neither`},
+		{"interval", "deploy: {analysis: {interval: 10ms}}", "deploy.analysis.interval: must be 1s or longer"},
+		{"two metrics in one", "deploy: {analysis: {metrics: [{preset: errors, job: [x]}]}}", "deploy.analysis.metrics[0]: must have one of"},
+		{"metric without Prometheus", "deploy: {analysis: {metrics: [{preset: errors}]}}", "deploy.analysis.metrics[0]: needs deploy.analysis.prometheus"},
+		{"preset", "deploy: {analysis: {prometheus: a/b:c, metrics: [{preset: error}]}}", `deploy.analysis.metrics[0].preset: unknown value "error"`},
+		{"query without limit", "deploy: {analysis: {prometheus: a/b:c, metrics: [{query: up}]}}", "deploy.analysis.metrics[0]: says what to measure, and not what is good"},
+		{"limit", `deploy: {analysis: {metrics: [{probe: {path: /}, limit: "0.01"}]}}`, `deploy.analysis.metrics[0].limit: "0.01" is not a limit`},
+		{"times", "deploy: {analysis: {prometheus: a/b:c, metrics: [{query: up, times: 0.5}]}}", "deploy.analysis.metrics[0].times: must be between 1 and 1000"},
+		{"metric twice", "deploy: {analysis: {metrics: [{job: [a]}, {job: [b]}]}}", `deploy.analysis.metrics[1]: name "job" is used twice`},
+		{"hook without command", "deploy: {hooks: {before: [{name: a}]}}", "deploy.hooks.before[0]: has neither command nor args"},
+		{"hook's name", "deploy: {hooks: {after: [{name: A, args: [b]}]}}", `deploy.hooks.after[0]: name "A"`},
 		{"health path", "smoke: {health: healthz}", `smoke.health: "healthz" is not a path: start it with /`},
 		{"status", "smoke: {requests: [{path: /, status: 42}]}", "smoke.requests[0].status: 42 is not an HTTP status"},
 		{"alias", "lint: &a {tools: [vet]}\ntest: *a", "anchors and aliases are not supported"},

@@ -30,7 +30,7 @@ func TestSchemaAgreesWithTheStruct(t *testing.T) {
 	}
 	compareSchema(t, "", &s, configType)
 
-	for key, want := range map[string][]string{"lint.tools": lintTools, "test.race": raceModes, "scan.severity": scanLevels} {
+	for key, want := range map[string][]string{"lint.tools": lintTools, "test.race": raceModes, "scan.severity": scanLevels, "deploy.strategy": strategies} {
 		n := at(&s, key)
 		if n.Items != nil {
 			n = n.Items

@@ -42,6 +42,9 @@ func (c *checker) validate(cfg *Config) {
 	c.scan(cfg.Scan)
 	c.smoke(cfg.Smoke)
 	c.require("verify.require", cfg.Verify.Require)
+	c.deploy(cfg.Deploy)
+	c.quantities("deploy.requests", cfg.Deploy.Requests)
+	c.quantities("deploy.limits", cfg.Deploy.Limits)
 	for _, name := range slices.Sorted(maps.Keys(cfg.Environments)) {
 		env, key := cfg.Environments[name], join("environments", name)
 		c.name(key, name)
