@@ -2,16 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strconv"
 	"strings"
-	"time"
 
 	"dagger/slipway/internal/dagger"
 )
 
-// Deploy the release to a Kubernetes cluster: verify it first, apply server-side with the image by digest, wait until it is ready, and go
-// back to what ran before if it does not come up.
+// Deploy the release to a Kubernetes cluster: verify it first, apply server-side with the image by digest, by a rolling update, blue-green or
+// as a canary, and go back to what ran before if it does not do well.
 //
 // Prints what was done; fails unless the release runs.
 //
@@ -32,29 +31,34 @@ func (r *Release) Deploy(
 	//
 	// +optional
 	namespace string,
-	// Manifests to apply: a folder of YAML files, or a kustomization. Write "image: slipway" where the image belongs. Without it, good ones
-	// are made.
+	// Manifests to apply: a folder of YAML files, a kustomization, or a Helm chart. Write "image: slipway" where the image belongs. Without it,
+	// good ones are made.
 	//
 	// +optional
 	manifests *dagger.Directory,
+	// Values for the Helm chart; of several files, the later ones win.
+	//
+	// +optional
+	values []*dagger.File,
 	// The application's name; by default the repository's.
 	//
 	// +optional
 	name string,
-	// How many pods in manifests that are made.
+	// rolling, blue-green or canary; by default slipway.yaml's.
 	//
 	// +optional
-	// +default=2
+	strategy string,
+	// How many pods in manifests that are made; by default slipway.yaml's.
+	//
+	// +optional
 	replicas int,
-	// How long the workloads may take to be ready: 5m
+	// How long the workloads may take to be ready: 5m. By default slipway.yaml's.
 	//
 	// +optional
-	// +default="5m"
 	deadline string,
-	// How long they must have been ready without a restart to count: a container that ends after some seconds is ready until then.
+	// How long they must have been ready without a restart to count: 15s. By default slipway.yaml's.
 	//
 	// +optional
-	// +default="15s"
 	settle string,
 	// Only show what would change.
 	//
@@ -77,8 +81,20 @@ func (r *Release) Deploy(
 	//
 	// +optional
 	environment string,
+	// The private key that signs the record of the deployment, which then lies with the image's other evidence: file:cosign.key
+	//
+	// +optional
+	key *dagger.Secret,
+	// The private key's password: env:COSIGN_PASSWORD
+	//
+	// +optional
+	password *dagger.Secret,
+	// Where to tell how it ended: a webhook's URL, Slack's or any that takes JSON. env:WEBHOOK_URL
+	//
+	// +optional
+	webhook *dagger.Secret,
 ) (string, error) {
-	rep, err := r.DeployReport(ctx, kubeconfig, cluster, kubeContext, namespace, manifests, name, replicas, deadline, settle, dryRun, by, publicKey, kms, environment)
+	rep, err := r.DeployReport(ctx, kubeconfig, cluster, kubeContext, namespace, manifests, values, name, strategy, replicas, deadline, settle, dryRun, by, publicKey, kms, environment, key, password, webhook)
 	if err != nil {
 		return "", err
 	}
@@ -93,7 +109,7 @@ func (r *Release) Deploy(
 	return strings.TrimRight(text+"\n\n"+changes, "\n"), nil
 }
 
-// What deploy did, also when it failed: result.json, changes.diff, and why.
+// What deploy did, also when it failed: result.json, changes.diff, record.json with every decision, and why.
 //
 // +cache="never"
 func (r *Release) DeployReport(
@@ -112,29 +128,34 @@ func (r *Release) DeployReport(
 	//
 	// +optional
 	namespace string,
-	// Manifests to apply: a folder of YAML files, or a kustomization. Write "image: slipway" where the image belongs. Without it, good ones
-	// are made.
+	// Manifests to apply: a folder of YAML files, a kustomization, or a Helm chart. Write "image: slipway" where the image belongs. Without it,
+	// good ones are made.
 	//
 	// +optional
 	manifests *dagger.Directory,
+	// Values for the Helm chart; of several files, the later ones win.
+	//
+	// +optional
+	values []*dagger.File,
 	// The application's name; by default the repository's.
 	//
 	// +optional
 	name string,
-	// How many pods in manifests that are made.
+	// rolling, blue-green or canary; by default slipway.yaml's.
 	//
 	// +optional
-	// +default=2
+	strategy string,
+	// How many pods in manifests that are made; by default slipway.yaml's.
+	//
+	// +optional
 	replicas int,
-	// How long the workloads may take to be ready: 5m
+	// How long the workloads may take to be ready: 5m. By default slipway.yaml's.
 	//
 	// +optional
-	// +default="5m"
 	deadline string,
-	// How long they must have been ready without a restart to count: a container that ends after some seconds is ready until then.
+	// How long they must have been ready without a restart to count: 15s. By default slipway.yaml's.
 	//
 	// +optional
-	// +default="15s"
 	settle string,
 	// Only show what would change.
 	//
@@ -157,6 +178,18 @@ func (r *Release) DeployReport(
 	//
 	// +optional
 	environment string,
+	// The private key that signs the record of the deployment, which then lies with the image's other evidence: file:cosign.key
+	//
+	// +optional
+	key *dagger.Secret,
+	// The private key's password: env:COSIGN_PASSWORD
+	//
+	// +optional
+	password *dagger.Secret,
+	// Where to tell how it ended: a webhook's URL, Slack's or any that takes JSON. env:WEBHOOK_URL
+	//
+	// +optional
+	webhook *dagger.Secret,
 ) (*Report, error) {
 	s := r.Slipway
 	verified, err := r.VerifyReport(ctx, publicKey, kms, environment)
@@ -170,55 +203,105 @@ func (r *Release) DeployReport(
 	if err != nil {
 		return nil, err
 	}
-	plan, err := s.plan(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if kubeconfig == nil {
-		return nil, errors.New("deploy: no kubeconfig: give --kubeconfig file:kubeconfig")
-	}
-	args := []string{"deploy", "-ref", reference, "-plan", "/plan/plan.json", "-kubeconfig", "/secrets/kubeconfig", "-deadline", deadline, "-settle", settle,
-		"-replicas", fmt.Sprint(replicas), "-by", by, "-now", time.Now().UTC().Format(time.RFC3339)}
-	ctr := s.program("deploy").
-		WithMountedFile("/plan/plan.json", plan.Files.File("plan.json")).
-		WithMountedSecret("/secrets/kubeconfig", kubeconfig)
-	for flag, value := range map[string]string{"-context": kubeContext, "-namespace": namespace, "-app": name} {
+	d := s.Deployment(kubeconfig, cluster, kubeContext, namespace, name)
+	args := []string{"-do", "deploy", "-ref", reference, "-by", by}
+	for flag, value := range map[string]string{"-strategy": strategy, "-deadline": deadline, "-settle": settle} {
 		if value != "" {
 			args = append(args, flag, value)
 		}
 	}
+	if replicas != 0 {
+		args = append(args, "-replicas", strconv.Itoa(replicas))
+	}
 	if dryRun {
 		args = append(args, "-dry-run")
 	}
-	if manifests != nil {
-		ctr = ctr.WithMountedDirectory("/manifests", manifests)
-		args = append(args, "-manifests", "/manifests")
+	rep, err := d.run(ctx, mounted(s.program("deploy"), manifests, values), webhook, append(args, manifestFlags(manifests, values)...))
+	if err != nil || dryRun || key == nil && kms == "" {
+		return rep, err
 	}
-	if cluster != nil {
-		endpoint, err := clusterEndpoint(ctx, cluster)
-		if err != nil {
-			return nil, err
-		}
-		ctr = ctr.WithServiceBinding(clusterService, cluster)
-		args = append(args, "-endpoint", endpoint)
-	}
-	return once(ctx, "deploy", fresh(ctr), args)
+	return rep, r.attachRecord(ctx, rep, reference, key, password, kms)
 }
 
-// clusterService is the host name under which a container sees the API server on the caller's machine.
-const clusterService = "slipway-cluster"
+// attachRecord signs the statement about a deployment, and puts it beside the image's other evidence.
+func (r *Release) attachRecord(ctx context.Context, rep *Report, reference string, key, password *dagger.Secret, kms string) error {
+	s := r.Slipway
+	digest, err := rep.output("digest")
+	if err != nil {
+		return err
+	}
+	signed, err := s.sign(ctx, digest, repository(reference), rep.Files.Directory("statements"), key, password, kms)
+	if err != nil {
+		return fmt.Errorf("deploy: it ended as %q, and its record could not be signed: %w", rep.Verdict, err)
+	}
+	ctr := s.program("promote").WithMountedDirectory("/signed", signed.Files.Directory("signed"))
+	ctr, flags, err := s.registryAccess(ctr, authenticated, reference)
+	if err != nil {
+		return fmt.Errorf("deploy: %w", err)
+	}
+	if _, err := run(ctx, "promote", fresh(ctr), append([]string{"promote", "-from", reference, "-to", reference, "-signed", "/signed"}, flags...)); err != nil {
+		return fmt.Errorf("deploy: it ended as %q, and its record could not be put beside the image: %w", rep.Verdict, err)
+	}
+	return nil
+}
 
-func clusterEndpoint(ctx context.Context, cluster *dagger.Service) (string, error) {
-	ports, err := cluster.Ports(ctx)
+// The manifests that deploy would apply, with the image by digest: to read, to commit, or to hand to other tools.
+func (r *Release) Manifests(
+	ctx context.Context,
+	// Where what names no namespace goes.
+	//
+	// +optional
+	// +default="default"
+	namespace string,
+	// Your manifests instead of Slipway's: a folder of YAML files, a kustomization, or a Helm chart.
+	//
+	// +optional
+	manifests *dagger.Directory,
+	// Values for the Helm chart; of several files, the later ones win.
+	//
+	// +optional
+	values []*dagger.File,
+	// The application's name; by default the repository's.
+	//
+	// +optional
+	name string,
+) (*dagger.File, error) {
+	d := r.Slipway.Deployment(nil, nil, "", namespace, name)
+	ctr := mounted(r.Slipway.program("deploy"), manifests, values)
+	rep, err := d.execute(ctx, ctr, append([]string{"-do", "export", "-ref", r.Reference}, manifestFlags(manifests, values)...))
 	if err != nil {
-		return "", fmt.Errorf("deploy: --cluster: %w", err)
+		return nil, err
 	}
-	if len(ports) == 0 {
-		return "", errors.New("deploy: --cluster has no port: write tcp://127.0.0.1:6443")
+	if _, err := rep.Gate(); err != nil {
+		return nil, err
 	}
-	port, err := ports[0].Port(ctx)
-	if err != nil {
-		return "", fmt.Errorf("deploy: --cluster: %w", err)
+	return rep.Files.File("manifests.yaml"), nil
+}
+
+// mounted puts what is deployed into the stage's container.
+func mounted(ctr *dagger.Container, manifests *dagger.Directory, values []*dagger.File) *dagger.Container {
+	if manifests != nil {
+		ctr = ctr.WithMountedDirectory("/manifests", manifests)
 	}
-	return fmt.Sprintf("%s:%d", clusterService, port), nil
+	for i, f := range values {
+		ctr = ctr.WithMountedFile(valuesPath(i), f)
+	}
+	return ctr
+}
+
+func valuesPath(i int) string { return fmt.Sprintf("/values/%03d.yaml", i) }
+
+// manifestFlags are the flags for what mounted mounts.
+func manifestFlags(manifests *dagger.Directory, values []*dagger.File) []string {
+	var args, files []string
+	if manifests != nil {
+		args = append(args, "-manifests", "/manifests")
+	}
+	for i := range values {
+		files = append(files, valuesPath(i))
+	}
+	if len(files) > 0 {
+		args = append(args, "-values", strings.Join(files, ","))
+	}
+	return args
 }

@@ -17,6 +17,7 @@ type kube struct {
 	kubeconfig string
 	service    string // the API server as Dagger's argument
 	kubectlBin string
+	network    string // the name of its network namespace
 }
 
 // newKube starts the machine's own cluster, or finds it running. Building one takes too long for every run of the tests: it has to be asked
@@ -41,7 +42,7 @@ func newKube(t *testing.T) *kube {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &kube{kubeconfig: status.Cluster.Kubeconfig, service: "tcp://" + u.Host, kubectlBin: filepath.Join(status.Cache, "cluster", "bin", "kubectl")}
+	return &kube{network: status.Cluster.Network, kubeconfig: status.Cluster.Kubeconfig, service: "tcp://" + u.Host, kubectlBin: filepath.Join(status.Cache, "cluster", "bin", "kubectl")}
 }
 
 // localStatus is what ci/local says about the machine.
@@ -50,6 +51,9 @@ type localStatus struct {
 	Cluster *struct {
 		Address    string `json:"address"`
 		Kubeconfig string `json:"kubeconfig"`
+		Network    string `json:"network"`
+		Gateway    string `json:"gateway"`
+		Prometheus string `json:"prometheus"`
 	} `json:"cluster"`
 }
 

@@ -111,7 +111,7 @@ func TestDeploy(t *testing.T) {
 
 	t.Run("never ready", func(t *testing.T) {
 		dir := manifests(t, sampleWith("readinessProbe: {httpGet: {path: /nowhere, port: 8080}, periodSeconds: 1}"))
-		refused(t, d.deploy("--manifests", dir, "--deadline", "20s"), "not ready after 20s", "container-not-ready", "Readiness probe failed",
+		refused(t, d.deploy("--manifests", dir, "--deadline", "20s"), "not done after 20s", "container-not-ready", "Readiness probe failed",
 			"rolled back to the last good deployment")
 		running(t)
 	})
@@ -205,7 +205,7 @@ func TestDeploy(t *testing.T) {
 
 	t.Run("down leaves nothing", func(t *testing.T) {
 		tool(t, filepath.Join(shared.root, "ci", "local", "run"), "down", "--cluster")
-		for what, pattern := range map[string]string{"a namespace": "/run/netns/slipway-*", "a control group": "/sys/fs/cgroup/*/slipway-*", "a control group of v2": "/sys/fs/cgroup/slipway-*"} {
+		for what, pattern := range map[string]string{"a namespace": "/run/netns/" + d.network, "a control group": "/sys/fs/cgroup/*/" + d.network, "a control group of v2": "/sys/fs/cgroup/" + d.network} {
 			if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
 				t.Errorf("%s is left: %v, %v", what, left, err)
 			}

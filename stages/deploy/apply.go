@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"github.com/slipwayhq/slipway/stages/internal/result"
@@ -140,6 +141,35 @@ func (c *Cluster) apply(ctx context.Context, objects []*unstructured.Unstructure
 	return nil
 }
 
+// leaveReplicas hands the number of pods over to the autoscaler, where the manifest has none: the API server makes it 1 when nobody claims it
+// any more, and so another manager's name is put to the number that there is.
+func (c *Cluster) leaveReplicas(ctx context.Context, objects []*unstructured.Unstructured) error {
+	for _, o := range objects {
+		if kind := o.GetKind(); kind != "Deployment" && kind != "StatefulSet" || replicasOf(o) != 0 {
+			continue
+		}
+		r, err := c.resource(o)
+		if err != nil {
+			return err
+		}
+		live, err := r.Get(ctx, o.GetName(), metav1.GetOptions{})
+		if apierrors.IsNotFound(err) || err == nil && replicasOf(live) == 0 {
+			continue
+		}
+		if err != nil {
+			return c.explain("reading "+Name(o), err)
+		}
+		patch, err := json.Marshal(map[string]any{"spec": map[string]any{"replicas": replicasOf(live)}})
+		if err != nil {
+			return err
+		}
+		if _, err := r.Patch(ctx, o.GetName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager + "-scale"}, "scale"); err != nil {
+			return c.explain("scaling "+Name(o), err)
+		}
+	}
+	return nil
+}
+
 // remove deletes objects that are still ours, the last ones of the order first.
 func (c *Cluster) remove(ctx context.Context, objects []*unstructured.Unstructured, app string) (names []string, err error) {
 	background := metav1.DeletePropagationBackground
@@ -158,7 +188,8 @@ func (c *Cluster) remove(ctx context.Context, objects []*unstructured.Unstructur
 		if err != nil {
 			return names, c.explain("reading "+Name(o), err)
 		}
-		if l := live.GetLabels(); l[ManagedBy] != FieldManager || l[AppLabel] != app || live.GetKind() == "Namespace" || live.GetKind() == "PersistentVolumeClaim" {
+		if l := live.GetLabels(); l[ManagedBy] != FieldManager || l[AppLabel] != app || live.GetKind() == "Namespace" || live.GetKind() == "PersistentVolumeClaim" ||
+			live.GetAnnotations()["helm.sh/resource-policy"] == "keep" {
 			continue // somebody else's by now, or what data hangs on
 		}
 		uid := live.GetUID()

@@ -50,6 +50,7 @@ type Cluster struct {
 	objects dynamic.Interface
 	typed   kubernetes.Interface
 	kinds   meta.ResettableRESTMapper
+	rest    *rest.Config
 }
 
 // Connect reads the kubeconfig and makes a client. Nothing is asked of the cluster yet.
@@ -98,7 +99,7 @@ func connect(rc *rest.Config, a Access) (*Cluster, error) {
 	rc.Timeout = requestTimeout
 	rc.QPS, rc.Burst = 50, 100 // one run at a time, and it asks for each object several times
 	rc.UserAgent = FieldManager
-	c := &Cluster{Namespace: a.Namespace, Server: rc.Host}
+	c := &Cluster{Namespace: a.Namespace, Server: rc.Host, rest: rc}
 	if c.objects, err = dynamic.NewForConfig(rc); err != nil {
 		return nil, result.Input(err)
 	}
@@ -156,6 +157,27 @@ func selfContained(config *clientcmdapi.Config, name string) error {
 			c.AuthInfo, user.AuthProvider.Name)
 	}
 	return nil
+}
+
+// versions are the cluster's own and those of its APIs; none when it cannot be asked: templates then get a usual one.
+func (c *Cluster) versions() (kube string, apis []string) {
+	if c.typed == nil {
+		return "", nil
+	}
+	v, err := c.typed.Discovery().ServerVersion()
+	if err != nil {
+		return "", nil
+	}
+	groups, err := c.typed.Discovery().ServerGroups()
+	if err != nil {
+		return v.GitVersion, nil
+	}
+	for _, g := range groups.Groups {
+		for _, version := range g.Versions {
+			apis = append(apis, version.GroupVersion)
+		}
+	}
+	return v.GitVersion, apis
 }
 
 // resource is where objects of o's kind are.

@@ -2,9 +2,12 @@ package deploy
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,9 +15,11 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
 
 	"github.com/slipwayhq/slipway/stages/internal/result"
 )
@@ -29,28 +34,52 @@ const (
 // kustomizations are the names that make a folder one of kustomize's.
 var kustomizations = []string{"kustomization.yaml", "kustomization.yml", "Kustomization"}
 
-// ReadManifests reads a folder: a kustomization, or every YAML and JSON file in it.
+// ReadManifests reads a folder: a kustomization, or every YAML and JSON file in it. A Helm chart also needs a Release.
 func ReadManifests(dir string) ([]*unstructured.Unstructured, error) {
-	for _, k := range kustomizations {
-		if _, err := os.Stat(filepath.Join(dir, k)); err == nil {
-			return kustomize(dir)
-		}
+	return Release{}.Manifests(context.Background(), dir)
+}
+
+// Manifests reads a folder: a Helm chart, a kustomization, or every YAML and JSON file in it. Links out of the folder are refused;
+// kustomize has its own rules.
+func (r Release) Manifests(ctx context.Context, dir string) ([]*unstructured.Unstructured, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, result.Inputf("reading manifests: %w", err)
 	}
-	entries, err := os.ReadDir(dir)
+	defer root.Close()
+	has := func(file string) bool {
+		_, err := root.Lstat(file)
+		return err == nil
+	}
+	isChart, isKustomization := has(chartFile), slices.ContainsFunc(kustomizations, has)
+	switch {
+	case isChart && isKustomization:
+		return nil, result.Inputf("the folder of manifests is a Helm chart and a kustomization: which of them is meant? Give a folder that is one of them")
+	case isChart:
+		return r.render(ctx, root)
+	case len(r.Values) > 0:
+		return nil, result.Inputf("there are values, and the folder of manifests is no Helm chart: it has no %s", chartFile)
+	case isKustomization:
+		return kustomize(dir)
+	}
+	return readFiles(root)
+}
+
+func readFiles(root *os.Root) ([]*unstructured.Unstructured, error) {
+	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
 		return nil, result.Inputf("reading manifests: %w", err)
 	}
 	var all []*unstructured.Unstructured
-	total := 0
+	left := maxManifests
 	for _, e := range entries {
 		if e.IsDir() || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(e.Name())) {
 			continue
 		}
-		data, err := readBounded(filepath.Join(dir, e.Name()), maxManifests-total)
+		data, err := readBounded(root, e.Name(), &left)
 		if err != nil {
 			return nil, err
 		}
-		total += len(data)
 		objects, err := Parse(e.Name(), data)
 		if err != nil {
 			return nil, err
@@ -58,33 +87,36 @@ func ReadManifests(dir string) ([]*unstructured.Unstructured, error) {
 		all = append(all, objects...)
 	}
 	if len(all) == 0 {
-		return nil, result.Inputf("the folder of manifests holds no object: put .yaml, .yml or .json files, or a kustomization.yaml, at its top")
+		return nil, result.Inputf("the folder of manifests holds no object: put .yaml, .yml or .json files, a kustomization.yaml or a Chart.yaml at its top")
 	}
 	return all, unique(all)
 }
 
-func readBounded(file string, most int) ([]byte, error) {
-	info, err := os.Stat(file)
+// readBounded reads a file inside root, and takes its size from what may still be read.
+func readBounded(root *os.Root, file string, left *int) ([]byte, error) {
+	info, err := root.Stat(file)
 	if err != nil {
 		return nil, result.Inputf("reading manifests: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, result.Inputf("reading manifests: %s is no regular file", filepath.Base(file))
+		return nil, result.Inputf("reading manifests: %s is no regular file", file)
 	}
-	f, err := os.Open(file)
+	f, err := root.Open(file)
 	if err != nil {
 		return nil, result.Inputf("reading manifests: %w", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	data, err := io.ReadAll(io.LimitReader(f, int64(*left)+1))
 	if err != nil {
 		return nil, result.Inputf("reading manifests: %w", err)
 	}
-	if len(data) > most {
-		return nil, result.Inputf("reading manifests: more than %d bytes", maxManifests)
+	if *left -= len(data); *left < 0 {
+		return nil, tooLarge()
 	}
 	return data, nil
 }
+
+func tooLarge() error { return result.Inputf("reading manifests: more than %d bytes", maxManifests) }
 
 func kustomize(dir string) ([]*unstructured.Unstructured, error) {
 	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
@@ -103,10 +135,14 @@ func Parse(file string, data []byte) ([]*unstructured.Unstructured, error) {
 	var all []*unstructured.Unstructured
 	decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(data), 4096)
 	for n := 1; ; n++ {
+		var raw json.RawMessage
 		var o unstructured.Unstructured
-		err := decoder.Decode(&o.Object)
+		err := decoder.Decode(&raw)
 		if errors.Is(err, io.EOF) {
 			return all, nil
+		}
+		if err == nil && len(raw) > 0 { // else comments
+			err = utiljson.Unmarshal(raw, &o.Object) // whole numbers as int64, which unstructured asks for
 		}
 		if err != nil {
 			return nil, result.Inputf("%s: document %d: %w", file, n, err)
@@ -132,6 +168,20 @@ func Parse(file string, data []byte) ([]*unstructured.Unstructured, error) {
 		}
 		all = append(all, objects...)
 	}
+}
+
+// Render writes objects as YAML documents that Parse reads, keys sorted: the same objects give the same bytes. Secrets stand in it as they are.
+func Render(objects []*unstructured.Unstructured) ([]byte, error) {
+	var all bytes.Buffer
+	for _, o := range objects {
+		text, err := yaml.Marshal(o.Object)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", Name(o), err)
+		}
+		all.WriteString("---\n")
+		all.Write(text)
+	}
+	return all.Bytes(), nil
 }
 
 // check asks for what every object must have, with the types that its methods take for granted.

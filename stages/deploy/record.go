@@ -15,12 +15,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/slipwayhq/slipway/stages/internal/result"
 )
 
 const (
 	recordKey = "history.json"
+	stateKey  = "state.json"
+	// abortAnnotation of the ConfigMap names who asks the run to go back.
+	abortAnnotation = "slipway.dev/abort"
 	// keepRecords are told, keepObjects of the good ones can be gone back to: a ConfigMap holds one MiB.
 	keepRecords, keepObjects = 20, 5
 	// maxRecord bounds the ConfigMap's content, in bytes.
@@ -40,6 +44,14 @@ type Record struct {
 	Summary string         `json:"summary"`
 	// Action is deploy or rollback.
 	Action string `json:"action"`
+	// Began is when it did; Time is when it ended.
+	Began string `json:"began,omitempty"`
+	// Phases are what it went through, Decisions what the analysis measured.
+	Phases    []Visit    `json:"phases,omitempty"`
+	Decisions []Decision `json:"decisions,omitempty"`
+	Points    []Point    `json:"points,omitempty"`
+	// Stable is the slot that has the traffic since.
+	Stable string `json:"stable,omitempty"`
 	// Objects names the entry that holds what was applied; empty when it is kept no more.
 	Objects string `json:"objects,omitempty"`
 }
@@ -50,6 +62,10 @@ type history struct {
 	name    string
 	version string // the ConfigMap's resourceVersion; empty when there is none yet
 	records []Record
+	// state is the deployment that runs, or was interrupted; nil when the last one has ended.
+	state *State
+	// asked says who wants it aborted.
+	asked   string
 	objects map[string][]byte
 }
 
@@ -65,59 +81,112 @@ func (c *Cluster) history(ctx context.Context, app string) (*history, error) {
 	if err != nil {
 		return nil, c.explain("reading the deployments' record", err)
 	}
-	h.version, h.objects = cm.ResourceVersion, cm.BinaryData
-	if h.objects == nil {
-		h.objects = map[string][]byte{}
+	h.version, h.asked = cm.ResourceVersion, cm.Annotations[abortAnnotation]
+	if cm.BinaryData != nil {
+		h.objects = cm.BinaryData
 	}
 	if err := json.Unmarshal([]byte(cm.Data[recordKey]), &h.records); err != nil {
-		return nil, result.Inputf("the deployments' record, ConfigMap %s/%s, cannot be read: %w: delete it to begin anew", c.Namespace, h.name, err)
+		return nil, h.unreadable(recordKey, err)
+	}
+	if text := cm.Data[stateKey]; text != "" {
+		h.state = &State{}
+		if err := json.Unmarshal([]byte(text), h.state); err != nil {
+			return nil, h.unreadable(stateKey, err)
+		}
 	}
 	return h, nil
 }
 
-// good is the last deployment that passed and can be gone back to.
-func (h *history) good() (*Record, []*unstructured.Unstructured, error) {
-	for i := len(h.records) - 1; i >= 0; i-- {
-		r := &h.records[i]
-		if r.Verdict != result.Pass || r.Objects == "" {
-			continue
-		}
-		objects, err := unpack(h.objects[r.Objects])
-		if err != nil {
-			return nil, nil, result.Inputf("the deployments' record, ConfigMap %s/%s: %s: %w", h.cluster.Namespace, h.name, r.Objects, err)
-		}
-		return r, objects, nil
-	}
-	return nil, nil, nil
+func (h *history) unreadable(entry string, err error) error {
+	return result.Inputf("the deployments' record, ConfigMap %s/%s: %s cannot be read: %w: delete the ConfigMap to begin anew", h.cluster.Namespace, h.name, entry, err)
 }
 
-// add puts a record at the end and writes the whole.
-func (h *history) add(ctx context.Context, r Record, objects []*unstructured.Unstructured) error {
-	if r.Verdict == result.Pass {
-		packed, err := pack(objects)
-		if err != nil {
-			return err
+// good is the last deployment that passed and can be gone back to; nil when there is none.
+func (h *history) good() *Record { return h.find(func(*Record) bool { return true }) }
+
+// find is the latest good deployment that fits and can be gone back to.
+func (h *history) find(fits func(*Record) bool) *Record {
+	for i := len(h.records) - 1; i >= 0; i-- {
+		if r := &h.records[i]; r.Verdict == result.Pass && r.Objects != "" && fits(r) {
+			return r
 		}
-		r.Objects = fmt.Sprintf("objects-%s.json.gz", time.Now().UTC().Format("20060102T150405.000000000"))
-		h.objects[r.Objects] = packed
 	}
+	return nil
+}
+
+// read gives the objects of one entry; none for no entry.
+func (h *history) read(entry string) ([]*unstructured.Unstructured, error) {
+	if entry == "" {
+		return nil, nil
+	}
+	objects, err := unpack(h.objects[entry])
+	if err != nil {
+		return nil, h.unreadable(entry, err)
+	}
+	return objects, nil
+}
+
+// keep stores objects under a new entry.
+func (h *history) keep(objects []*unstructured.Unstructured) (entry string, err error) {
+	packed, err := pack(objects)
+	if err != nil {
+		return "", err
+	}
+	entry = fmt.Sprintf("objects-%s.json.gz", time.Now().UTC().Format("20060102T150405.000000000"))
+	h.objects[entry] = packed
+	return entry, nil
+}
+
+// end puts a record at the end, in the place of the state.
+func (h *history) end(ctx context.Context, r Record) error {
 	h.records = append(h.records, r)
 	h.records = h.records[max(0, len(h.records)-keepRecords):]
+	for i := range h.records[:max(0, len(h.records)-keepObjects)] {
+		h.records[i].Phases, h.records[i].Decisions = nil, nil // of long ago, the verdict is enough
+	}
+	for i := range h.records[:len(h.records)-1] {
+		h.records[i].Points = nil // the picture is of the last one
+	}
+	h.state = nil
+	return h.save(ctx)
+}
+
+// save writes the whole. Only who has the lease does.
+func (h *history) save(ctx context.Context) error {
 	h.forget()
-	text, err := json.MarshalIndent(h.records, "", " ")
+	records := h.records
+	if records == nil {
+		records = []Record{}
+	}
+	text, err := json.MarshalIndent(records, "", " ")
 	if err != nil {
 		return err
 	}
+	data := map[string]string{recordKey: string(text)}
+	if h.state != nil {
+		text, err := json.MarshalIndent(h.state, "", " ")
+		if err != nil {
+			return err
+		}
+		data[stateKey] = string(text)
+	}
 	cm := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: h.name, Namespace: h.cluster.Namespace, ResourceVersion: h.version,
-			Labels: map[string]string{ManagedBy: FieldManager}},
-		Data: map[string]string{recordKey: string(text)}, BinaryData: h.objects,
+		ObjectMeta: metav1.ObjectMeta{Name: h.name, Namespace: h.cluster.Namespace, ResourceVersion: h.version, Labels: map[string]string{ManagedBy: FieldManager}},
+		Data:       data, BinaryData: h.objects,
 	}
 	maps := h.cluster.typed.CoreV1().ConfigMaps(h.cluster.Namespace)
 	if h.version == "" {
 		cm, err = maps.Create(ctx, cm, metav1.CreateOptions{FieldManager: FieldManager})
 	} else {
+		if h.state != nil && h.asked != "" {
+			cm.Annotations = map[string]string{abortAnnotation: h.asked}
+		}
 		cm, err = maps.Update(ctx, cm, metav1.UpdateOptions{FieldManager: FieldManager})
+		if apierrors.IsConflict(err) { // somebody asks for an abort meanwhile: nobody else writes without the lease
+			if err = h.refresh(ctx); err == nil {
+				return h.save(ctx)
+			}
+		}
 	}
 	if err != nil {
 		return h.cluster.explain("writing the deployments' record", err)
@@ -126,15 +195,44 @@ func (h *history) add(ctx context.Context, r Record, objects []*unstructured.Uns
 	return nil
 }
 
-// forget drops the objects of all but the last good deployments.
+// refresh sees whether somebody asks for an abort.
+func (h *history) refresh(ctx context.Context) error {
+	cm, err := h.cluster.typed.CoreV1().ConfigMaps(h.cluster.Namespace).Get(ctx, h.name, metav1.GetOptions{})
+	if err != nil {
+		return h.cluster.explain("reading the deployments' record", err)
+	}
+	h.version, h.asked = cm.ResourceVersion, cm.Annotations[abortAnnotation]
+	return nil
+}
+
+// askAbort tells the run that has the lease to go back.
+func (h *history) askAbort(ctx context.Context, by string) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{abortAnnotation: by}}})
+	if err != nil {
+		return err
+	}
+	_, err = h.cluster.typed.CoreV1().ConfigMaps(h.cluster.Namespace).Patch(ctx, h.name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
+	return h.cluster.explain("asking for the abort", err)
+}
+
+// forget drops the objects of all but the last good deployments, and of the one that runs.
 func (h *history) forget() {
 	kept, size := map[string]bool{}, 0
+	if s := h.state; s != nil {
+		for _, entry := range []string{s.Objects, s.Before} {
+			if entry != "" && !kept[entry] {
+				kept[entry] = true
+				size += len(h.objects[entry])
+			}
+		}
+	}
+	running := len(kept)
 	for i := len(h.records) - 1; i >= 0; i-- {
 		r := &h.records[i]
-		if r.Objects == "" {
+		if r.Objects == "" || kept[r.Objects] {
 			continue
 		}
-		if size += len(h.objects[r.Objects]); len(kept) == keepObjects || (size > maxRecord && len(kept) > 0) {
+		if size += len(h.objects[r.Objects]); len(kept)-running == keepObjects || (size > maxRecord && len(kept) > 0) {
 			r.Objects = ""
 			continue
 		}
@@ -217,7 +315,7 @@ func (c *Cluster) lock(ctx context.Context, app, holder string) (held context.Co
 			lease.Spec.RenewTime = &now
 			next, err := leases.Update(renewing, lease, metav1.UpdateOptions{FieldManager: FieldManager})
 			if apierrors.IsConflict(err) {
-				cancel(fmt.Errorf("somebody else has taken the lease %s/%s", c.Namespace, want.Name))
+				cancel(fmt.Errorf("lease %s/%s: %w", c.Namespace, want.Name, errTaken))
 				return
 			}
 			if err == nil { // else the API server is away, and the next try may reach it

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -24,7 +23,7 @@ import (
 const (
 	// pollEvery is how often the cluster is asked how far it is.
 	pollEvery = 500 * time.Millisecond
-	// lostContact is how long the API server may be away before a run gives up.
+	// lostContact is how long the API server may be away before a run that has nothing written gives up.
 	lostContact = 2 * time.Minute
 	// logLines are shown of each container that failed.
 	logLines = 20
@@ -45,85 +44,76 @@ func watched(objects []*unstructured.Unstructured) error {
 	return nil
 }
 
-// progress tells a person how far it is.
-type progress func(format string, args ...any)
-
-// patience is how long a rollout may take.
-type patience struct {
-	// deadline is for all of it, settle for how long everything must have been ready without a restart before it counts: a container that
-	// ends after some seconds is ready until then.
-	deadline, settle time.Duration
-}
-
 // health is what is known about a workload.
 type health struct {
 	text           string
 	done, hopeless bool
-	// restarts changes whenever a container of its pods starts anew.
+	// restarts changes whenever a container of its pods starts anew; ended counts how often one did.
 	restarts string
+	ended    int32
 }
 
-// wait returns when every workload runs as it should, or says why not: after the deadline, or as soon as it is clear that it never will.
-func (c *Cluster) wait(ctx context.Context, objects []*unstructured.Unstructured, p patience, say progress) (failed []*unstructured.Unstructured, why string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, p.deadline)
-	defer cancel()
-	said := map[string]string{}
-	answered, stable, restarts := time.Now(), time.Now(), ""
-	for {
-		var open []*unstructured.Unstructured
-		var started strings.Builder
-		for _, o := range objects {
-			if !slices.Contains(awaited, o.GetKind()) {
-				continue
-			}
-			h, err := c.health(ctx, o)
-			switch {
-			case err != nil && ctx.Err() != nil:
-				open = append(open, o)
-				continue
-			case result.IsInput(err):
-				return nil, "", err
-			case err != nil && time.Since(answered) > lostContact:
-				return nil, "", err
-			case err != nil:
-				h.text = "no answer: " + err.Error()
-			default:
-				answered = time.Now()
-			}
-			if said[Name(o)] != h.text {
-				said[Name(o)] = h.text
-				say("%s: %s", Name(o), h.text)
-			}
-			if h.hopeless {
-				return []*unstructured.Unstructured{o}, Name(o) + ": " + h.text, nil
-			}
-			if !h.done {
-				open = append(open, o)
-			}
-			started.WriteString(h.restarts)
-		}
-		if len(open) > 0 || started.String() != restarts {
-			stable, restarts = time.Now(), started.String()
-		}
-		if len(open) == 0 && time.Since(stable) >= p.settle {
-			return nil, "", nil
-		}
-		select {
-		case <-ctx.Done():
-			if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
-				return nil, "", cause
-			}
-			var names []string
-			for _, o := range open {
-				names = append(names, Name(o)+": "+cmp.Or(said[Name(o)], "no answer"))
-			}
-			if len(open) == 0 {
-				return objects, fmt.Sprintf("not ready for %s without a restart within %s", p.settle, p.deadline), nil
-			}
-			return open, fmt.Sprintf("not ready after %s: %s", p.deadline, strings.Join(names, "; ")), nil
-		case <-time.After(pollEvery):
+// rollout watches workloads until all of them run as they should.
+type rollout struct {
+	cluster *Cluster
+	objects []*unstructured.Unstructured
+	// settle is how long everything must have been ready without a restart before it counts: a container that ends after some seconds is
+	// ready until then.
+	settle time.Duration
+
+	stable   time.Time
+	restarts string
+	// ended is how often containers have ended, in the pods that there are.
+	ended int32
+	// open are those that are not ready yet, or will never be.
+	open []*unstructured.Unstructured
+}
+
+func (c *Cluster) rollout(objects []*unstructured.Unstructured, settle time.Duration) *rollout {
+	r := &rollout{cluster: c, settle: settle, stable: time.Now()}
+	for _, o := range objects {
+		if slices.Contains(awaited, o.GetKind()) {
+			r.objects = append(r.objects, o)
 		}
 	}
+	return r
+}
+
+// look asks how far it is: OK when all have settled, Failed as soon as it is clear that one never will be ready.
+func (r *rollout) look(ctx context.Context) (e Event, why string, err error) {
+	var open []*unstructured.Unstructured
+	var started strings.Builder
+	var ended int32
+	var texts []string
+	for _, o := range r.objects {
+		h, err := r.cluster.health(ctx, o)
+		if err != nil {
+			return "", "", err
+		}
+		if h.hopeless {
+			r.open = []*unstructured.Unstructured{o}
+			return Failed, Name(o) + ": " + h.text, nil
+		}
+		if !h.done {
+			open = append(open, o)
+			texts = append(texts, Name(o)+": "+h.text)
+		}
+		started.WriteString(h.restarts)
+		ended += h.ended
+	}
+	r.open, r.ended = open, ended
+	if len(open) > 0 || started.String() != r.restarts {
+		r.stable, r.restarts = time.Now(), started.String()
+	}
+	switch {
+	case len(r.objects) == 0:
+		return OK, "", nil
+	case len(open) > 0:
+		return "", strings.Join(texts, "; "), nil
+	case time.Since(r.stable) < r.settle:
+		return "", fmt.Sprintf("ready, and not yet for %s without a restart", r.settle), nil
+	}
+	return OK, "", nil
 }
 
 // health asks how far one workload is, with kubectl's own judgement.
@@ -154,19 +144,25 @@ func (c *Cluster) health(ctx context.Context, o *unstructured.Unstructured) (hea
 	if problem := hopelessPod(pods); problem != "" {
 		return health{text: problem, hopeless: true}, nil
 	}
-	return health{text: strings.TrimSuffix(strings.TrimSpace(text), "..."), done: done, restarts: restarts(pods)}, nil
+	h := health{text: strings.TrimSuffix(strings.TrimSpace(text), "..."), done: done}
+	h.restarts, h.ended = restarts(pods)
+	return h, nil
 }
 
-// restarts names every container of every pod with how often it has started.
-func restarts(pods []corev1.Pod) string {
+// restarts names every container of every pod with how often it has started, and counts how often one had to start anew.
+func restarts(pods []corev1.Pod) (names string, ended int32) {
 	var all []string
 	for i := range pods {
 		for _, s := range pods[i].Status.ContainerStatuses {
 			all = append(all, fmt.Sprintf("%s/%s:%d ", pods[i].UID, s.Name, s.RestartCount))
+			ended += s.RestartCount
+			if s.State.Terminated != nil { // it has ended, and not begun again yet
+				ended++
+			}
 		}
 	}
 	slices.Sort(all)
-	return strings.Join(all, "")
+	return strings.Join(all, ""), ended
 }
 
 func jobHealth(live *unstructured.Unstructured) (health, error) {

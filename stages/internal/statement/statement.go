@@ -25,6 +25,7 @@ const (
 	Provenance = "https://slsa.dev/provenance/v1"
 	Summary    = "https://slsa.dev/verification_summary/v1"
 	Promotion  = "https://slipway.dev/attestations/promotion/v1"
+	Deployment = "https://slipway.dev/attestations/deployment/v1"
 )
 
 // Statement is a claim about its subjects.

@@ -1,0 +1,3 @@
+module example.com/unsteady
+
+go 1.25
