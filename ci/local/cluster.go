@@ -107,24 +107,24 @@ func (c *cluster) components() []component {
 
 // up makes what is missing and starts what does not run.
 func (c *cluster) up(ctx context.Context) error {
-	inputs, err := c.inputs(ctx)
+	in, err := c.inputs(ctx)
 	if err != nil {
 		return err
 	}
-	if c.running(inputs) {
+	if c.running(in.all) {
 		return nil
 	}
 	if os.Geteuid() != 0 {
 		return usagef("a Kubernetes node needs root: run it as root, or use a cluster that you have (kind, k3d, minikube)")
 	}
-	if err := c.build(ctx, inputs); err != nil {
+	if err := c.build(ctx, in); err != nil {
 		return err
 	}
 	if err := c.down(ctx); err != nil {
 		return fmt.Errorf("stopping what is left of the old cluster: %w", err)
 	}
 	return c.log.step("starting Kubernetes "+kubernetesVersion, func() error {
-		if err := c.startAll(ctx, inputs); err != nil {
+		if err := c.startAll(ctx, in.all); err != nil {
 			return errors.Join(err, c.down(context.WithoutCancel(ctx)))
 		}
 		return nil
@@ -174,10 +174,7 @@ func (c *cluster) startAll(ctx context.Context, inputs string) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	if err := c.kubectl(ctx, "apply", "--server-side", "--filename", c.state("coredns.yaml")); err != nil {
-		return err
-	}
-	return c.kubectl(ctx, "wait", "--for=condition=Available", "--timeout=120s", "--namespace=kube-system", "deployment/coredns")
+	return c.populate(ctx)
 }
 
 func (c *cluster) program(name string) string {
@@ -271,24 +268,51 @@ func removeLinksTo(dir, target string) error {
 	return nil
 }
 
-// inputs is a hash of everything that the cluster is made from.
-func (c *cluster) inputs(ctx context.Context) (string, error) {
-	h := sha256.New()
+// inputs are hashes of what the parts of the cluster are made from. Each is made again only when its own changes: the node takes longer than
+// all others together.
+type inputs struct {
+	node, gateway string
+	all           string // of those and of the configuration
+}
+
+func (c *cluster) inputs(ctx context.Context) (*inputs, error) {
 	version, err := goEnv(ctx, "GOVERSION")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	fmt.Fprintln(h, version, kubernetesVersion, c.registry)
-	files, err := filepath.Glob(filepath.Join(c.source, "cluster", "*", "*"))
-	if err != nil {
-		return "", err
+	var in inputs
+	for _, part := range []struct {
+		hash    *string
+		words   []any
+		folders []string
+	}{
+		{&in.node, []any{version, c.registry, kubernetesVersion}, []string{"dns", "node", "pause"}},
+		{&in.gateway, []any{version, c.registry, traefikVersion, prometheusVersion}, []string{"gateway", "prometheus"}},
+	} {
+		if *part.hash, err = c.hash(part.words, part.folders...); err != nil {
+			return nil, err
+		}
 	}
-	for _, f := range files { // sorted
-		sum, err := fileHash(f)
+	in.all, err = c.hash([]any{in.node, in.gateway}, "config")
+	return &in, err
+}
+
+// hash is that of words and of the files in folders of the cluster's source.
+func (c *cluster) hash(words []any, folders ...string) (string, error) {
+	h := sha256.New()
+	fmt.Fprintln(h, words...)
+	for _, folder := range folders {
+		files, err := filepath.Glob(filepath.Join(c.source, "cluster", folder, "*"))
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintln(h, filepath.Base(f), sum)
+		for _, f := range files { // sorted
+			sum, err := fileHash(f)
+			if err != nil {
+				return "", err
+			}
+			fmt.Fprintln(h, folder, filepath.Base(f), sum)
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

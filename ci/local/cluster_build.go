@@ -4,12 +4,16 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 
+	"github.com/google/go-containerregistry/pkg/compression"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -20,20 +24,40 @@ import (
 const (
 	pauseImage = "slipway/pause:1"
 	dnsImage   = "slipway/coredns:1"
-	// clusterBytes is what building the node writes into Go's caches and the cluster's folder.
-	clusterBytes = 9 << 30
+	// nodeBytes and gatewayBytes are what building them writes into Go's caches and the cluster's folder.
+	nodeBytes    = 9 << 30
+	gatewayBytes = 7 << 30
 )
 
 // nodePrograms are the names under which the one node program is each of its parts.
 var nodePrograms = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"}
 
-// build compiles the node's programs from the versions in go.sum, and makes the images that a cluster needs before it has any.
-func (c *cluster) build(ctx context.Context, inputs string) error {
-	mark := c.path("cluster", "built")
-	if have, err := os.ReadFile(mark); err == nil && string(have) == inputs {
+// work is something that the cluster needs and that is made once. Its mark holds the hash of what it was made from, and is written last.
+type work struct {
+	name, mark, inputs string
+	bytes              uint64
+	do                 func(context.Context) error
+}
+
+// build makes what was not made from these inputs before, all of it at the same time: compilers wait for the network and for their linker
+// now and then, and together they need less than 8 GB of memory.
+func (c *cluster) build(ctx context.Context, in *inputs) error {
+	todo := slices.DeleteFunc([]work{
+		{"building Kubernetes " + kubernetesVersion + " from its Go modules (ten minutes or more the first time)", "built", in.node, nodeBytes, c.buildNode},
+		{"building Traefik " + traefikVersion + " and Prometheus " + prometheusVersion + " from their Go modules (some minutes the first time)",
+			"gateway.built", in.gateway, gatewayBytes, c.buildGateway},
+	}, func(w work) bool {
+		have, err := os.ReadFile(c.path("cluster", w.mark))
+		return err == nil && string(have) == w.inputs
+	})
+	if len(todo) == 0 {
 		return nil
 	}
-	if err := c.enoughSpace(clusterBytes); err != nil {
+	var needed uint64
+	for _, w := range todo {
+		needed += w.bytes
+	}
+	if err := c.enoughSpace(needed); err != nil {
 		return err
 	}
 	if err := c.installPackages(ctx, clusterPackages); err != nil {
@@ -42,24 +66,37 @@ func (c *cluster) build(ctx context.Context, inputs string) error {
 	if err := os.MkdirAll(c.path("cluster", "bin"), 0o755); err != nil {
 		return err
 	}
-	if err := c.log.step("building Kubernetes "+kubernetesVersion+" from its Go modules (ten minutes or more the first time)",
-		func() error { return c.buildNode(ctx) }); err != nil {
-		return err
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	errs := make([]error, len(todo))
+	for i, w := range todo {
+		wg.Go(func() {
+			if errs[i] = c.log.step(w.name, func() error { return w.do(ctx) }); errs[i] == nil {
+				errs[i] = writeFile(c.path("cluster", w.mark), []byte(w.inputs))
+			}
+			if errs[i] != nil {
+				cancel()
+			}
+		})
 	}
-	if err := c.log.step("building CoreDNS from its Go modules", func() error { return c.buildImages(ctx) }); err != nil {
-		return err
+	wg.Wait()
+	// The first to fail ended the others: theirs is not the reason.
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil && !errors.Is(err, context.Canceled) }); i >= 0 {
+		return errs[i]
 	}
-	return writeFile(mark, []byte(inputs))
+	return errors.Join(errs...)
 }
 
+// buildNode compiles the node's programs from the versions in go.sum, and makes the images that a cluster needs before it has any.
 func (c *cluster) buildNode(ctx context.Context) error {
 	number := strings.Split(strings.TrimPrefix(kubernetesVersion, "v"), ".")
-	var flags strings.Builder
-	flags.WriteString("-s -w") // components say which version they are, and clients ask
+	var flags strings.Builder // components say which version they are, and clients ask
 	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
 		fmt.Fprintf(&flags, " -X %[1]s.gitVersion=%[2]s -X %[1]s.gitMajor=%[3]s -X %[1]s.gitMinor=%[4]s", pkg, kubernetesVersion, number[0], number[1])
 	}
-	if err := c.compile(ctx, filepath.Join(c.source, "cluster", "node"), ".", c.bin("node"), flags.String()); err != nil {
+	p := program{name: "node", dir: filepath.Join(c.source, "cluster", "node"), pkg: ".", linker: flags.String()}
+	if err := c.compile(ctx, p); err != nil {
 		return err
 	}
 	for _, name := range nodePrograms {
@@ -70,31 +107,33 @@ func (c *cluster) buildNode(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	if err := c.buildImage(ctx, program{name: "pause", dir: c.source, pkg: "./cluster/pause", image: pauseImage}); err != nil {
+		return err
+	}
+	return c.buildImage(ctx, program{name: "coredns", dir: filepath.Join(c.source, "cluster", "dns"), pkg: ".", image: dnsImage})
+}
+
+// program is one that the cluster is made of.
+type program struct {
+	name, dir, pkg string
+	tags, linker   string // flags of its build beside those of all
+	image          string // the tag of an image that holds only this program
 }
 
 // compile builds a program with the flags of all local builds, so that what they share is compiled once.
-func (c *cluster) compile(ctx context.Context, dir, pkg, out, linker string) error {
-	return c.command(ctx, "go", "build", "-C", dir, "-gcflags=all=-dwarf=false -l", "-ldflags", linker, "-o", out, pkg)
+func (c *cluster) compile(ctx context.Context, p program) error {
+	return c.command(ctx, "go", "build", "-C", p.dir, "-tags="+p.tags, "-gcflags=all=-dwarf=false -l", "-ldflags=-s -w "+p.linker, "-o", c.bin(p.name), p.pkg)
 }
 
-func (c *cluster) buildImages(ctx context.Context) error {
-	for _, p := range []struct{ dir, pkg, program, image string }{
-		{c.source, "./cluster/pause", "pause", pauseImage},
-		{filepath.Join(c.source, "cluster", "dns"), ".", "coredns", dnsImage},
-	} {
-		if err := c.compile(ctx, p.dir, p.pkg, c.bin(p.program), "-s -w"); err != nil {
-			return err
-		}
-		image, err := programImage(c.bin(p.program), p.program)
-		if err != nil {
-			return err
-		}
-		if err := push(ctx, image, c.registry, []string{p.image}); err != nil {
-			return err
-		}
+func (c *cluster) buildImage(ctx context.Context, p program) error {
+	if err := c.compile(ctx, p); err != nil {
+		return err
 	}
-	return nil
+	image, err := programImage(c.bin(p.name), p.name)
+	if err != nil {
+		return err
+	}
+	return push(ctx, image, c.registry, []string{p.image})
 }
 
 // programImage is an image of one static program and nothing else.
@@ -115,7 +154,8 @@ func programImage(file, name string) (v1.Image, error) {
 		return nil, err
 	}
 	opener := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive.Bytes())), nil }
-	layer, err := tarball.LayerFromOpener(opener, tarball.WithMediaType(types.OCILayer))
+	// The node unpacks it at every start.
+	layer, err := tarball.LayerFromOpener(opener, tarball.WithMediaType(types.OCILayerZStd), tarball.WithCompression(compression.ZStd))
 	if err != nil {
 		return nil, err
 	}

@@ -21,9 +21,12 @@ func (c *cluster) configure() error {
 		"State": c.state(), "PKI": c.state("pki"), "Kubeconfig": c.nodeKubeconfig(), "Registry": c.registry, "Containerd": c.containerd(),
 		"Runc": clusterPackages["runc"], "Pause": c.registry + "/" + pauseImage, "CoreDNS": c.registry + "/" + dnsImage,
 		"Node": nodeName, "NodeAddress": nodeAddress, "Pods": podRange, "Bridge": clusterBridge, "DNS": dnsServiceIP, "Cgroup": "/" + c.namespace(),
+		"Traefik": c.registry + "/" + traefikImage, "Prometheus": c.registry + "/" + prometheusImage, "GatewayNamespace": gatewayNamespace,
+		"GatewayIP": gatewayIP, "GatewayPort": gatewayPort, "PrometheusIP": prometheusIP, "PrometheusPort": prometheusPort,
 	}
 	for name, file := range map[string]string{
 		"containerd.toml": "containerd.toml", "kubelet.yaml": "kubelet.yaml", "kube-proxy.yaml": "kube-proxy.yaml", "coredns.yaml": "coredns.yaml",
+		"gateway.yaml": "gateway.yaml", "prometheus.yaml": "prometheus.yaml", "shared.yaml": "shared.yaml",
 		"resolv.conf": "resolv.conf", "pods.conflist": "cni/10-pods.conflist",
 		"hosts.toml": "certs.d/" + c.registry + "/hosts.toml", "mirror.toml": "certs.d/docker.io/hosts.toml",
 	} {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -8,11 +10,16 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
 func testCluster(t *testing.T) *cluster {
@@ -94,7 +101,9 @@ func TestClusterConfigure(t *testing.T) {
 	for file, want := range map[string]string{
 		"containerd.toml": `sandbox_image = "127.0.0.1:5000/slipway/pause:1"`, "kubelet.yaml": "cgroupRoot: /" + c.namespace() + " ",
 		"cni/10-pods.conflist": `"subnet": "10.244.0.0/16"`, "certs.d/127.0.0.1:5000/hosts.toml": `[host."http://127.0.0.1:5000"]`,
-		"coredns.yaml": "image: 127.0.0.1:5000/slipway/coredns:1\n",
+		"coredns.yaml":    "image: 127.0.0.1:5000/slipway/coredns:1\n",
+		"gateway.yaml":    "image: 127.0.0.1:5000/slipway/traefik:" + traefikVersion + "\n",
+		"prometheus.yaml": "image: 127.0.0.1:5000/slipway/prometheus:" + prometheusVersion + "\n", "shared.yaml": "namespace: slipway-gateway}",
 	} {
 		text, err := os.ReadFile(c.state(file))
 		if err != nil {
@@ -102,6 +111,123 @@ func TestClusterConfigure(t *testing.T) {
 		}
 		if !strings.Contains(string(text), want) || strings.Contains(string(text), "{{") {
 			t.Errorf("%s lacks %q:\n%s", file, want, text)
+		}
+	}
+}
+
+// TestClusterInputs changes one folder after the other: what takes long to make must not be made again for another part's sake.
+func TestClusterInputs(t *testing.T) {
+	c := testCluster(t)
+	c.source = t.TempDir()
+	folders := []string{"config", "dns", "gateway", "node", "pause", "prometheus"}
+	write := func(folder, text string) {
+		file := filepath.Join(c.source, "cluster", folder, "go.mod")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get := func() *inputs {
+		in, err := c.inputs(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return in
+	}
+	for _, f := range folders {
+		write(f, "one")
+	}
+	for _, f := range folders {
+		before := get()
+		if again := get(); *again != *before {
+			t.Fatalf("two looks at the same: %+v, %+v", before, again)
+		}
+		write(f, "two")
+		after := get()
+		if (after.node != before.node) != (f == "dns" || f == "node" || f == "pause") || (after.gateway != before.gateway) != (f == "gateway" || f == "prometheus") ||
+			after.all == before.all {
+			t.Errorf("after a change in %s: %+v, before %+v", f, after, before)
+		}
+	}
+}
+
+// TestGatewayVersions compares what the images are called with what is compiled.
+func TestGatewayVersions(t *testing.T) {
+	for folder, want := range map[string]string{"gateway": traefikModule + " " + traefikVersion, "prometheus": prometheusModule + " " + prometheusVersion} {
+		mod, err := os.ReadFile(filepath.Join("cluster", folder, "go.mod"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(mod), "\t"+want+" ") {
+			t.Errorf("cluster/%s/go.mod lacks %q", folder, want)
+		}
+	}
+}
+
+// TestProgramImage takes an image of a program back from a registry.
+func TestProgramImage(t *testing.T) {
+	h, err := newStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	file := filepath.Join(t.TempDir(), "built")
+	if err := os.WriteFile(file, []byte("the program"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	image, err := programImage(file, "some")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := strings.TrimPrefix(srv.URL, "http://")
+	if err := push(t.Context(), image, address, []string{"some/program:1"}); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := name.ParseReference(address + "/some/program:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if image, err = remote.Image(ref); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := image.ConfigFile()
+	if err != nil || len(cfg.Config.Entrypoint) != 1 || cfg.Config.Entrypoint[0] != "/some" || cfg.OS != "linux" || cfg.Architecture != goarch {
+		t.Errorf("the image is %+v, %v", cfg, err)
+	}
+	files := mutate.Extract(image)
+	defer files.Close()
+	r := tar.NewReader(files)
+	f, err := r.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(r); f.Name != "some" || f.Mode != 0o755 || string(text) != "the program" || err != nil {
+		t.Errorf("%s, mode %o, is %q, %v", f.Name, f.Mode, text, err)
+	}
+	if f, err := r.Next(); err != io.EOF {
+		t.Errorf("beside it is %+v, %v", f, err)
+	}
+}
+
+// TestClusterStatus is what others find the cluster by.
+func TestClusterStatus(t *testing.T) {
+	c := testCluster(t)
+	var text, data bytes.Buffer
+	if err := errors.Join(c.status(&text, false), c.status(&data, true)); err != nil {
+		t.Fatal(err)
+	}
+	var s state
+	if err := json.Unmarshal(data.Bytes(), &s); err != nil {
+		t.Fatal(err)
+	}
+	want := node{Address: "https://127.0.0.1:7443", Kubeconfig: c.kubeconfig(), Network: c.namespace(), Gateway: "10.96.0.60:80",
+		Prometheus: "slipway-gateway/prometheus:9090"}
+	if s.Cluster == nil || *s.Cluster != want {
+		t.Errorf("the cluster is %+v, want %+v", s.Cluster, want)
+	}
+	for _, part := range []string{want.Address, want.Kubeconfig, want.Network, want.Gateway, want.Prometheus} {
+		if !strings.Contains(text.String(), part) {
+			t.Errorf("the text lacks %q:\n%s", part, text.String())
 		}
 	}
 }

@@ -149,6 +149,9 @@ func (m *machine) exec(ctx context.Context, p parts, args []string) error {
 type node struct {
 	Address    string `json:"address"` // of the API server
 	Kubeconfig string `json:"kubeconfig"`
+	Network    string `json:"network"`    // the name of its network namespace
+	Gateway    string `json:"gateway"`    // host:port in there
+	Prometheus string `json:"prometheus"` // namespace/service:port
 }
 
 // state is what status prints.
@@ -169,7 +172,9 @@ func (m *machine) status(w io.Writer, asJSON bool) error {
 		s.Registry = p
 	}
 	if p, err := m.readProcess(forwarder); err == nil && p.alive() {
-		s.Cluster = &node{Address: "https://" + p.Address, Kubeconfig: m.cluster("").kubeconfig()}
+		c := m.cluster("")
+		s.Cluster = &node{Address: "https://" + p.Address, Kubeconfig: c.kubeconfig(), Network: c.namespace(),
+			Gateway: gatewayIP + ":" + gatewayPort, Prometheus: gatewayNamespace + "/prometheus:" + prometheusPort}
 	}
 	for _, img := range baseImages {
 		if _, err := os.Stat(m.path("images", img.name+".done")); err == nil {
@@ -196,6 +201,7 @@ func (m *machine) status(w io.Writer, asJSON bool) error {
 		show("cluster", nil)
 	} else {
 		fmt.Fprintf(w, "%-9s %s (kubeconfig %s)\n", "cluster", s.Cluster.Address, s.Cluster.Kubeconfig)
+		fmt.Fprintf(w, "%-9s %s in the network namespace %s (metrics: service %s)\n", "gateway", s.Cluster.Gateway, s.Cluster.Network, s.Cluster.Prometheus)
 	}
 	for _, i := range s.Images {
 		fmt.Fprintf(w, "%-9s docker.io/%s\n", "image", i)

@@ -16,7 +16,8 @@ import (
 const usage = `usage: ci/local/run COMMAND
 
   up [--registry-only] [--cluster]     build what is missing and start the engine and the registry; a no-op when they run.
-                                       --cluster adds a Kubernetes node (root, 9 GB, ten minutes or more the first time)
+                                       --cluster adds a Kubernetes node with a gateway and Prometheus (root, 17 GB,
+                                       a quarter of an hour or more the first time)
   exec [--registry-only] [--cluster] -- CMD ARGS
                                        up, then run CMD with dagger on the PATH and SLIPWAY_REGISTRY set;
                                        with --cluster also kubectl and KUBECONFIG

@@ -60,7 +60,8 @@ type Record struct {
 type history struct {
 	cluster *Cluster
 	name    string
-	version string // the ConfigMap's resourceVersion; empty when there is none yet
+	exists  bool   // whether there is a ConfigMap yet
+	version string // its resourceVersion
 	records []Record
 	// state is the deployment that runs, or was interrupted; nil when the last one has ended.
 	state *State
@@ -81,7 +82,7 @@ func (c *Cluster) history(ctx context.Context, app string) (*history, error) {
 	if err != nil {
 		return nil, c.explain("reading the deployments' record", err)
 	}
-	h.version, h.asked = cm.ResourceVersion, cm.Annotations[abortAnnotation]
+	h.exists, h.version, h.asked = true, cm.ResourceVersion, cm.Annotations[abortAnnotation]
 	if cm.BinaryData != nil {
 		h.objects = cm.BinaryData
 	}
@@ -175,7 +176,7 @@ func (h *history) save(ctx context.Context) error {
 		Data:       data, BinaryData: h.objects,
 	}
 	maps := h.cluster.typed.CoreV1().ConfigMaps(h.cluster.Namespace)
-	if h.version == "" {
+	if !h.exists {
 		cm, err = maps.Create(ctx, cm, metav1.CreateOptions{FieldManager: FieldManager})
 	} else {
 		if h.state != nil && h.asked != "" {
@@ -191,7 +192,7 @@ func (h *history) save(ctx context.Context) error {
 	if err != nil {
 		return h.cluster.explain("writing the deployments' record", err)
 	}
-	h.version = cm.ResourceVersion
+	h.exists, h.version = true, cm.ResourceVersion
 	return nil
 }
 

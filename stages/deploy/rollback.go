@@ -17,7 +17,7 @@ func Recorded(ctx context.Context, c *Cluster, app, digest string) (*result.Resu
 	if err != nil {
 		return nil, err
 	}
-	if h.version == "" {
+	if !h.exists {
 		return nil, neverDeployed(c, app)
 	}
 	rec, err := h.target(digest)
@@ -106,7 +106,7 @@ func Abort(ctx context.Context, in Inputs) (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.version == "" {
+	if !h.exists {
 		return nil, neverDeployed(in.Cluster, in.App)
 	}
 	if h.state == nil {

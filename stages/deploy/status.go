@@ -57,7 +57,7 @@ func ReadStatus(ctx context.Context, c *Cluster, app, out string) (*result.Resul
 	if err != nil {
 		return nil, err
 	}
-	if h.version == "" {
+	if !h.exists {
 		return nil, neverDeployed(c, app)
 	}
 	s := &Status{App: app, Namespace: c.Namespace, Running: h.state, Serving: h.good()}
@@ -207,7 +207,7 @@ func ReadHistory(ctx context.Context, c *Cluster, app, out string) (*result.Resu
 	if err != nil {
 		return nil, err
 	}
-	if h.version == "" {
+	if !h.exists {
 		return nil, neverDeployed(c, app)
 	}
 	var b bytes.Buffer

@@ -80,7 +80,7 @@ func handler(f faults) http.Handler {
 			http.Error(w, "not ready, as told", http.StatusServiceUnavailable)
 			return
 		}
-		fmt.Fprintln(w, "ok")
+		say(w, "ok")
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		time.Sleep(f.delay)
@@ -89,7 +89,13 @@ func handler(f faults) http.Handler {
 			http.Error(w, "failing, as told", http.StatusInternalServerError)
 			return
 		}
-		fmt.Fprintln(w, f.release)
+		say(w, f.release)
 	})
 	return mux
+}
+
+func say(w http.ResponseWriter, text string) {
+	if _, err := fmt.Fprintln(w, text); err != nil {
+		slog.Error("answering", "error", err)
+	}
 }
