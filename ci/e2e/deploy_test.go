@@ -15,8 +15,8 @@ import (
 // deployed is a release of the sample in the registry, and how to deploy it.
 type deployed struct {
 	*kube
-	ns, digest string
-	release    []string
+	ns, digest    string
+	with, release []string
 }
 
 func newDeployed(t *testing.T, namespace string) *deployed {
@@ -28,6 +28,7 @@ func newDeployed(t *testing.T, namespace string) *deployed {
 	mustDagger(t, slices.Concat(with, []string{"pipeline", "--publish", repository + ":v1", "--key", "file:" + shared.keys + "/cosign.key",
 		"--password", "env:E2E_PASSWORD", "--database", shared.database, "--move-tag"})...)
 	d.digest = tool(t, "crane", "digest", repository+":v1")
+	d.with = with
 	d.release = slices.Concat(with, []string{"release", "--reference", repository + ":v1"})
 	return d
 }
@@ -76,6 +77,55 @@ spec:
         ` + field + "\n"
 }
 
+// helmChart deploys a chart; helm itself, kubectl and status agree about it.
+func (d *deployed) helmChart(t *testing.T) {
+	chart := t.TempDir()
+	for file, text := range map[string]string{
+		"Chart.yaml":  "apiVersion: v2\nname: shop\nversion: 1.0.0\n",
+		"values.yaml": "replicas: 1\n",
+		"templates/app.yaml": `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: {{ .Release.Name }}, namespace: {{ .Release.Namespace }}}
+spec:
+  replicas: {{ .Values.replicas }}
+  selector: {matchLabels: {app: {{ .Release.Name }}}}
+  template:
+    metadata: {labels: {app: {{ .Release.Name }}}}
+    spec: {containers: [{name: app, image: slipway, ports: [{name: http, containerPort: 8080}], readinessProbe: {httpGet: {path: /healthz, port: http}}}]}
+{{- if .Capabilities.APIVersions.Has "policy/v1" }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: {{ .Release.Name }}}
+spec: {maxUnavailable: 1, selector: {matchLabels: {app: {{ .Release.Name }}}}}
+{{- end }}
+`,
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(chart, file)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(chart, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	values := filepath.Join(t.TempDir(), "production.yaml")
+	if err := os.WriteFile(values, []byte("replicas: 2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustDagger(t, d.deploy("--manifests", chart, "--values", values, "--name", "charted")...)
+	rendered := filepath.Join(t.TempDir(), "helm.yaml")
+	if err := os.WriteFile(rendered, []byte(tool(t, "helm", "template", "charted", chart, "--namespace", d.ns, "--values", values)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := d.kubectl(t, "get", "--namespace", d.ns, "--filename", rendered, "--output", "name"), "deployment.apps/charted"; !strings.Contains(got, want) || !strings.Contains(got, "poddisruptionbudget.policy/charted") {
+		t.Errorf("of what helm renders, the cluster has\n%s", got)
+	}
+	status := mustDagger(t, slices.Concat(d.with, []string{"deployment", "--kubeconfig", "file:" + d.kubeconfig, "--cluster", d.service, "--namespace", d.ns, "--name", "charted", "status"})...)
+	if !strings.Contains(status, "Deployment "+d.ns+"/charted: 2 of 2 ready") || !strings.Contains(status, d.digest) {
+		t.Errorf("status: %s", status)
+	}
+}
+
 // TestDeploy takes a release to the cluster with manifests of Slipway's making, and then does what goes wrong in real life.
 func TestDeploy(t *testing.T) {
 	d := newDeployed(t, "shop")
@@ -95,7 +145,12 @@ func TestDeploy(t *testing.T) {
 	refused(t, d.deploy("--manifests", manifests(t, sampleWith("args: [-nonsense]")), "--deadline", "3m"), "has ended", "nothing ran before, and what was created is gone again")
 	d.kubectl(t, "wait", "--namespace", d.ns, "--for=delete", "--timeout=60s", "deployment/sample")
 
-	mustDagger(t, d.deploy()...)
+	// The record is signed, and cosign finds it beside the image's other evidence.
+	mustDagger(t, d.deploy("--key", "file:"+shared.keys+"/cosign.key", "--password", "env:E2E_PASSWORD")...)
+	if out := tool(t, "cosign", "verify-attestation", "--key", shared.keys+"/cosign.pub", "--insecure-ignore-tlog=true", "--type", "https://slipway.dev/attestations/deployment/v1",
+		shared.registry+"/deploy/"+d.ns+"@"+d.digest); !strings.Contains(out, "payload") {
+		t.Errorf("cosign finds no record of the deployment: %s", out)
+	}
 	running := func(t *testing.T) {
 		t.Helper()
 		if got := d.get(t, "deployment/sample", "{.spec.template.spec.containers[0].image} {.status.readyReplicas}"); !strings.HasSuffix(got, "@"+d.digest+" 2") {
@@ -129,6 +184,8 @@ func TestDeploy(t *testing.T) {
 		mustDagger(t, d.deploy()...)
 		running(t)
 	})
+
+	t.Run("Helm chart", d.helmChart)
 
 	t.Run("two at once", func(t *testing.T) {
 		now := time.Now().UTC().Format("2006-01-02T15:04:05.000000Z")

@@ -70,6 +70,7 @@ func (r record) entered(phase string) (at time.Time) {
 type busy struct {
 	*kube
 	ns, source, gateway string
+	failing             string // a source whose slipway.yaml has a hook that fails
 	load                string
 	releases            map[string]string // digest of each
 	rows                [][]string
@@ -89,9 +90,14 @@ deploy:
     prometheus: %s
     interval: 2s
     patience: 30s
+    baseline: true
     metrics:
       - {preset: errors, times: 2, limit: "<= 0.05"}
       - {preset: latency, limit: "<= 1"}
+      - {probe: {path: /healthz}}
+  hooks:
+    before: [{name: migrate, args: [-migrate=%s]}]
+    after: [{name: smoke, args: [-migrate=well]}]
 `
 
 func newBusy(t *testing.T) *busy {
@@ -111,13 +117,19 @@ func newBusy(t *testing.T) *busy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, tag := range []string{"v1", "v2"} { // two images: a rollback needs another digest to go back to
-		text := string(settings) + fmt.Sprintf(progressiveSettings, status.Cluster.Prometheus) + "name: unsteady\n"
+	// Two images: a rollback needs another digest to go back to. And a source whose migration fails.
+	for _, release := range [][]string{{"v3", "badly"}, {"v1", "well"}, {"v2", "well"}} {
+		tag, migration := release[0], release[1]
+		text := string(settings) + fmt.Sprintf(progressiveSettings, status.Cluster.Prometheus, migration) + "name: unsteady\n"
 		text = strings.Replace(text, "build:\n", "build:\n  labels: {org.example.release: "+tag+"}\n", 1)
 		if err := os.WriteFile(filepath.Join(copied, "slipway.yaml"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		b.source = gitRepository(t, copied)
+		if migration == "badly" {
+			b.failing = b.source
+			continue
+		}
 		mustDagger(t, "--source", b.source, "--registry", "tcp://"+shared.registry, "pipeline", "--publish", b.image(tag), "--key", "file:"+shared.keys+"/cosign.key",
 			"--password", "env:E2E_PASSWORD", "--database", shared.database, "--move-tag")
 		b.releases[tag] = tool(t, "crane", "digest", b.image(tag))
@@ -263,6 +275,8 @@ type outcome struct {
 	record   record
 	// bad is the release whose answers may fail; empty when none may.
 	bad string
+	// share says that the new release's share of the requests may fail, also without an answer of its own: it has traffic when it ends.
+	share bool
 	// most is how long the way back may take, until the last answer of the new release; zero asks for nothing.
 	most time.Duration
 }
@@ -274,7 +288,7 @@ func (b *busy) row(t *testing.T, name, fresh string, o outcome) {
 	for _, r := range o.requests {
 		if r.failed() {
 			failures++
-			if o.bad == "" || r.Release != o.bad || r.Code != 500 {
+			if own := o.bad != "" && r.Release == o.bad && r.Code == 500; !own && !o.share {
 				t.Errorf("%s: a request through %s failed: %d of %q: %s", name, r.Through, r.Code, r.Release, r.Error)
 			}
 		}
@@ -349,11 +363,27 @@ func TestDeployUnderLoad(t *testing.T) {
 	good("good after an abort, canary", "v1", "again")
 	bad("never ready, canary", "unready", "not done after 12s", outcome{most: 5 * time.Second}, "", []string{"-unready"}, "--deadline", "12s")
 	bad("never ready, rolling", "unready", "not done after 12s", outcome{most: 30 * time.Second}, "", []string{"-unready"}, "--deadline", "12s", "--strategy", "rolling")
-	bad("crashes after 10 s, blue-green", "crashing", "", outcome{bad: "crashing"}, "", []string{"-crash-after=10s"}, "--strategy", "blue-green", "--settle", "15s", "--deadline", "50s")
-	bad("crashes after 10 s, canary", "crashing", crashes, outcome{most: 5 * time.Second, bad: "crashing"}, "", []string{"-crash-after=10s"})
-	bad("crashes after 10 s, rolling", "crashing", "", outcome{most: 30 * time.Second, bad: "crashing"}, "", []string{"-crash-after=10s"}, "--strategy", "rolling", "--settle", "15s", "--deadline", "50s")
+	bad("crashes after 10 s, blue-green", "crashing", "", outcome{}, "", []string{"-crash-after=10s"}, "--strategy", "blue-green", "--settle", "15s", "--deadline", "50s")
+	bad("crashes after 10 s, canary", "crashing", "", outcome{}, "", []string{"-crash-after=10s"}, "--settle", "15s", "--deadline", "50s")
+	bad("crashes when it has traffic, canary", "crashing", crashes, outcome{most: 5 * time.Second, share: true}, "", []string{"-crash-after=10s"})
+	bad("crashes after 10 s, rolling", "crashing", "", outcome{most: 30 * time.Second, share: true}, "", []string{"-crash-after=10s"}, "--strategy", "rolling", "--settle", "15s", "--deadline", "50s")
 	bad("an image that is not there, rolling", "missing", missing, outcome{most: 30 * time.Second},
-		"      - {name: beside, image: \""+shared.registry+"/deploy/unsteady@sha256:"+strings.Repeat("0", 64)+"\"}\n", nil, "--strategy", "rolling")
+		"      - {name: beside, image: \""+shared.registry+"/deploy/nowhere@sha256:"+strings.Repeat("0", 64)+"\"}\n", nil, "--strategy", "rolling")
+
+	t.Run("a hook before that fails", func(t *testing.T) {
+		generation := func() string {
+			return b.kubectl(t, "get", "deployments,services,httproutes", "--namespace", b.ns, "--output", "jsonpath={.items[*].metadata.uid} {.items[*].metadata.generation}")
+		}
+		was, dir := generation(), b.manifests(t, "", "-release=never")
+		for _, strategy := range []string{"rolling", "canary"} {
+			args := b.deploy("v1", dir, "--strategy", strategy)
+			args[slices.Index(args, b.source)] = b.failing
+			refused(t, args, "hook migrate: failed", "| migration ends badly")
+			if now := generation(); now != was {
+				t.Errorf("%s: the hook failed, and something changed:\n%s\n%s", strategy, was, now)
+			}
+		}
+	})
 
 	t.Run("a fix over a broken version", func(t *testing.T) {
 		mustDagger(t, b.deploy("v1", b.manifests(t, "", "-release=broken", "-errors=1"), "--strategy", "rolling")...)

@@ -120,6 +120,9 @@ func (c *cluster) up(ctx context.Context) error {
 	if err := c.build(ctx, in); err != nil {
 		return err
 	}
+	if dead := c.dead(in.all); len(dead) > 0 {
+		return c.log.step("starting again "+strings.Join(dead, ", "), func() error { return c.startComponents(ctx, in.all, dead) })
+	}
 	if err := c.down(ctx); err != nil {
 		return fmt.Errorf("stopping what is left of the old cluster: %w", err)
 	}
@@ -140,6 +143,24 @@ func (c *cluster) running(inputs string) bool {
 		}
 	}
 	return true
+}
+
+// dead names the parts to start again where what holds the state, etcd, containerd and the network, still runs; none where all of it has to be new.
+func (c *cluster) dead(inputs string) []string {
+	var dead []string
+	for _, name := range append(c.names(), forwarder) {
+		p, err := c.readProcess(name)
+		switch {
+		case err != nil || p.Inputs != inputs:
+			return nil
+		case p.alive():
+		case name == "etcd" || name == "containerd" || name == forwarder:
+			return nil
+		default:
+			dead = append(dead, name)
+		}
+	}
+	return dead
 }
 
 func (c *cluster) names() []string {
@@ -166,7 +187,18 @@ func (c *cluster) startAll(ctx context.Context, inputs string) error {
 	if err := c.configure(); err != nil {
 		return fmt.Errorf("writing the configuration: %w", err)
 	}
+	if err := c.startComponents(ctx, inputs, c.names()); err != nil {
+		return err
+	}
+	return c.populate(ctx)
+}
+
+// startComponents starts those that are named, in their order.
+func (c *cluster) startComponents(ctx context.Context, inputs string, names []string) error {
 	for _, p := range c.components() {
+		if !slices.Contains(names, p.name) {
+			continue
+		}
 		// Only the network is another: "ip netns exec" would also hide the control groups.
 		cmd := exec.Command("nsenter", append([]string{"--net=" + c.namespacePath(), c.program(p.name)}, p.args...)...)
 		cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
@@ -174,7 +206,7 @@ func (c *cluster) startAll(ctx context.Context, inputs string) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	return c.populate(ctx)
+	return nil
 }
 
 func (c *cluster) program(name string) string {

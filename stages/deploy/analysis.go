@@ -86,8 +86,11 @@ func (d *deployment) planAnalysis(ctx context.Context) error {
 func (d *deployment) side(candidate bool, window time.Duration) side {
 	stable, beside := d.divided()
 	s := side{namespace: d.namespace(), service: stable, deployment: d.app.slotName(d.state.Stable), route: d.state.Settings.Traffic.Route, window: max(window, 2*time.Second)}
-	if candidate {
+	switch {
+	case candidate:
 		s.service, s.deployment, s.canary = beside, d.app.slotName(d.state.Candidate), true
+	case d.hasBaseline():
+		s.service, s.deployment = stable+"-"+fresh, d.app.main.GetName()+"-"+fresh
 	}
 	return s
 }

@@ -66,6 +66,7 @@ func Run(ctx context.Context, in Inputs) (*result.Result, error) {
 		return nil, err
 	}
 	d := &deployment{Inputs: in, image: image, app: understand(objects, image)}
+	d.app.settle = time.Duration(in.Settings.Settle)
 	if in.DryRun {
 		return d.dryRun(ctx)
 	}
@@ -215,6 +216,7 @@ func (d *deployment) goOn(ctx context.Context) error {
 		return result.Inputf("the deployments' record has the reference %q: %w", d.state.Reference, err)
 	}
 	d.app, d.Settings, d.Smoke = understand(objects, d.image), d.state.Settings, d.state.Smoke
+	d.app.settle = time.Duration(d.Settings.Settle)
 	if d.result == nil {
 		d.result = d.newResult()
 	}

@@ -28,9 +28,9 @@ func gatewayLeads(o *unstructured.Unstructured, service string) bool {
 	return found
 }
 
-func gatewayDivide(o *unstructured.Unstructured, stable, candidate string, weight int, header, value string) error {
-	rename := func(ref map[string]any) { ref["name"] = candidate }
-	return divideRules(o, []string{"spec", "rules"}, "backendRefs", backend(stable), rename, weight, 1, header, func(rule map[string]any) {
+func gatewayDivide(o *unstructured.Unstructured, s split, header, value string) error {
+	rename := func(ref map[string]any, to string) { ref["name"] = to }
+	return divideRules(o, []string{"spec", "rules"}, "backendRefs", backend(s.stable), rename, s, 1, header, func(rule map[string]any) {
 		matches, _ := rule["matches"].([]any)
 		if len(matches) == 0 {
 			matches = []any{map[string]any{}}
@@ -50,7 +50,7 @@ func gatewayDivide(o *unstructured.Unstructured, stable, candidate string, weigh
 }
 
 // divideRules is what the Gateway API's and Istio's routes have in common: a list of rules, each with a list of destinations.
-func divideRules(o *unstructured.Unstructured, path []string, list string, isStable func(map[string]any) bool, rename func(map[string]any), weight int, without int64,
+func divideRules(o *unstructured.Unstructured, path []string, list string, isStable func(map[string]any) bool, rename func(ref map[string]any, to string), s split, without int64,
 	header string, match func(rule map[string]any)) error {
 	field, _, err := unstructured.NestedFieldNoCopy(o.Object, path...)
 	if err != nil {
@@ -65,12 +65,12 @@ func divideRules(o *unstructured.Unstructured, path []string, list string, isSta
 			continue
 		}
 		if header != "" { // before the rule itself: the more particular one comes first
-			if testers := only(rule, list, isStable, rename); testers != nil {
+			if testers := only(rule, list, isStable, rename, s.candidate); testers != nil {
 				match(testers)
 				out = append(out, testers)
 			}
 		}
-		divided = share(rule, list, isStable, rename, weight, without) || divided
+		divided = share(rule, list, isStable, rename, s, without) || divided
 		out = append(out, rule)
 	}
 	if !divided {

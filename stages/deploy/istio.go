@@ -32,16 +32,16 @@ func istioLeads(o *unstructured.Unstructured, service string) bool {
 	return found
 }
 
-func istioDivide(o *unstructured.Unstructured, stable, candidate string, weight int, header, value string) error {
-	rename := func(ref map[string]any) {
+func istioDivide(o *unstructured.Unstructured, s split, header, value string) error {
+	rename := func(ref map[string]any, to string) {
 		if d, ok := ref["destination"].(map[string]any); ok {
 			host, _ := d["host"].(string)
-			d["host"] = candidate + strings.TrimPrefix(host, stable)
+			d["host"] = to + strings.TrimPrefix(host, s.stable)
 		}
 	}
 	// Istio's weights are percentages of the rule; a lone destination needs none.
 	const alone = 100
-	if err := divideRules(o, []string{"spec", "http"}, "route", destination(stable, o.GetNamespace()), rename, weight, alone, header, func(rule map[string]any) {
+	if err := divideRules(o, []string{"spec", "http"}, "route", destination(s.stable, o.GetNamespace()), rename, s, alone, header, func(rule map[string]any) {
 		matches, _ := rule["match"].([]any)
 		if len(matches) == 0 {
 			matches = []any{map[string]any{}}

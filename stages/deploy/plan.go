@@ -170,11 +170,15 @@ func (d *deployment) previewAll(ctx context.Context) ([]change, error) {
 		return nil, err
 	}
 	if d.state.Strategy != config.Rolling {
-		beside, err := d.app.besides(d.state.Candidate, d.suffix())
+		before, err := d.history.read(d.state.Before)
 		if err != nil {
 			return nil, err
 		}
-		placed = append(placed, beside)
+		beside, err := d.beside(before)
+		if err != nil {
+			return nil, err
+		}
+		placed = append(placed, beside...)
 	}
 	return d.Cluster.preview(ctx, placed)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,8 +63,38 @@ func (w *sideBySide) scale(ctx context.Context, n int64) error {
 	if err := setReplicas(main, n); err != nil {
 		return err
 	}
-	w.watch = w.Cluster.rollout([]*unstructured.Unstructured{main}, time.Duration(w.Settings.Settle))
-	return w.Cluster.apply(ctx, []*unstructured.Unstructured{main}, true)
+	scaled := []*unstructured.Unstructured{main}
+	if w.hasBaseline() {
+		anew, err := w.app.anew(w.before, w.state.Stable)
+		if err != nil {
+			return err
+		}
+		if err := setReplicas(anew, n); err != nil {
+			return err
+		}
+		scaled = append(scaled, anew)
+	}
+	w.watch = w.Cluster.rollout(scaled, time.Duration(w.Settings.Settle))
+	return w.Cluster.apply(ctx, scaled, true)
+}
+
+// hasBaseline says whether the old version runs anew beside this canary.
+func (d *deployment) hasBaseline() bool {
+	return d.state.Strategy == config.Canary && d.state.Settings.Analysis.Baseline
+}
+
+// beside are what stands there only while two versions do.
+func (d *deployment) beside(before []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+	service, err := d.app.besides(d.state.Candidate, d.suffix())
+	if err != nil || !d.hasBaseline() {
+		return []*unstructured.Unstructured{service}, err
+	}
+	baseline, err := d.app.besides(fresh, fresh)
+	if err != nil {
+		return nil, err
+	}
+	anew, err := d.app.anew(before, d.state.Stable)
+	return []*unstructured.Unstructured{service, baseline, anew}, err
 }
 
 // pin makes the application's Services lead to one slot, or to both.
@@ -121,7 +152,7 @@ func (w *sideBySide) enter(ctx context.Context) error {
 			return err
 		}
 		if w.traffic != nil {
-			return w.traffic.send(ctx, 0)
+			return w.traffic.send(ctx, wholly)
 		}
 	case Clearing:
 		return w.clear(ctx)
@@ -135,11 +166,12 @@ func (w *sideBySide) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	beside, err := w.app.besides(w.state.Candidate, w.suffix())
+	beside, err := w.beside(w.before)
 	if err != nil {
 		return err
 	}
-	for _, objects := range [][]*unstructured.Unstructured{support, services, {beside}} {
+	beside = slices.DeleteFunc(beside, func(o *unstructured.Unstructured) bool { return o.GetKind() != "Service" }) // pods come with scale
+	for _, objects := range [][]*unstructured.Unstructured{support, services, beside} {
 		if err := w.Cluster.apply(ctx, objects, false); err != nil {
 			return err
 		}
@@ -185,11 +217,11 @@ func (w *sideBySide) retire(ctx context.Context) error {
 }
 
 func (w *sideBySide) removeBeside(ctx context.Context) error {
-	beside, err := w.app.besides(w.state.Candidate, w.suffix())
+	beside, err := w.beside(w.before)
 	if err != nil {
 		return err
 	}
-	_, err = w.Cluster.remove(ctx, []*unstructured.Unstructured{beside}, w.App)
+	_, err = w.Cluster.remove(ctx, beside, w.App)
 	return err
 }
 
@@ -239,11 +271,6 @@ func (w *sideBySide) clear(ctx context.Context) error {
 		}
 	}
 	w.watch = w.Cluster.rollout(rest, 0)
-	if w.traffic != nil {
-		if err := w.traffic.send(ctx, wholly); err != nil {
-			return err
-		}
-	}
 	if err := w.Cluster.apply(ctx, rest, true); err != nil {
 		return err
 	}
@@ -327,7 +354,7 @@ func (w *sideBySide) switched(ctx context.Context) (e Event, why string, err err
 // leadsTo says whether the Service's addresses are all of one slot's pods.
 func (w *sideBySide) leadsTo(ctx context.Context, slot string) (e Event, why string, err error) {
 	ns, service := w.namespace(), w.app.services[0].GetName()
-	slices, err := w.Cluster.typed.DiscoveryV1().EndpointSlices(ns).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + service})
+	addresses, err := w.Cluster.typed.DiscoveryV1().EndpointSlices(ns).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + service})
 	if err != nil {
 		return "", "", w.Cluster.explain("listing the addresses of Service "+ns+"/"+service, err)
 	}
@@ -340,8 +367,8 @@ func (w *sideBySide) leadsTo(ctx context.Context, slot string) (e Event, why str
 		own[pods.Items[i].UID] = true
 	}
 	ready, others := 0, 0
-	for i := range slices.Items {
-		for _, ep := range slices.Items[i].Endpoints {
+	for i := range addresses.Items {
+		for _, ep := range addresses.Items[i].Endpoints {
 			switch {
 			case ep.TargetRef == nil || !own[ep.TargetRef.UID]:
 				others++

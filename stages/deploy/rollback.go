@@ -76,6 +76,7 @@ func Rollback(ctx context.Context, in Inputs, digest string) (*result.Result, er
 			return result.Inputf("the deployments' record has the reference %q: %w", rec.Reference, err)
 		}
 		d.app = understand(unplaced(objects, rec.Stable), d.image)
+		d.app.settle = time.Duration(in.Settings.Settle)
 		return d.begin(ctx, actionRollback)
 	})
 }

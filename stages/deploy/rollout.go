@@ -71,10 +71,16 @@ type rollout struct {
 
 func (c *Cluster) rollout(objects []*unstructured.Unstructured, settle time.Duration) *rollout {
 	r := &rollout{cluster: c, settle: settle, stable: time.Now()}
+	settled := true
 	for _, o := range objects {
 		if slices.Contains(awaited, o.GetKind()) {
 			r.objects = append(r.objects, o)
+			least, _, err := unstructured.NestedInt64(o.Object, "spec", "minReadySeconds")
+			settled = settled && err == nil && o.GetKind() == "Deployment" && float64(least) >= settle.Seconds()
 		}
+	}
+	if settled { // its controller has waited that long, for each pod
+		r.settle = 0
 	}
 	return r
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -18,6 +19,8 @@ const SlotLabel = "slipway.dev/slot"
 const (
 	blue  = "blue"
 	green = "green"
+	// fresh is the old version anew beside a canary, for a baseline that is as young as it.
+	fresh = "baseline"
 	// unpinned is for a Service that leads to both.
 	unpinned = ""
 )
@@ -38,6 +41,9 @@ type app struct {
 	services []*unstructured.Unstructured
 	// several says why main is nil.
 	several string
+	// settle is how long a pod must have been ready before its Deployment's controller counts it, and ends an old one for it, where the
+	// manifest says nothing: one that ends after some seconds would have replaced them all by then.
+	settle time.Duration
 }
 
 // understand finds the main Deployment among objects: the only one with the image, or the only one of these that a Service leads to.
@@ -126,13 +132,16 @@ func (a *app) slotName(slot string) string {
 
 // place is the manifests with the main Deployment in slot, and its Services leading to pin. The autoscaler goes along.
 func (a *app) place(slot, pin string) ([]*unstructured.Unstructured, error) {
-	if a.main == nil {
-		return a.objects, nil
-	}
 	placed := make([]*unstructured.Unstructured, 0, len(a.objects))
 	for _, o := range a.objects {
 		c := o.DeepCopy()
+		if _, found, err := unstructured.NestedFieldNoCopy(c.Object, "spec", "minReadySeconds"); o.GetKind() == "Deployment" && !found && err == nil && a.settle > 0 {
+			if err := unstructured.SetNestedField(c.Object, int64(a.settle.Seconds()), "spec", "minReadySeconds"); err != nil {
+				return nil, result.Inputf("%s: %w", Name(o), err)
+			}
+		}
 		switch {
+		case a.main == nil:
 		case o == a.main:
 			c.SetName(a.slotName(slot))
 			if err := unstructured.SetNestedField(c.Object, slot, "spec", "template", "metadata", "labels", SlotLabel); err != nil {
@@ -194,6 +203,24 @@ func (a *app) besides(slot, suffix string) (*unstructured.Unstructured, error) {
 	}
 	selector[SlotLabel] = slot
 	return s, unstructured.SetNestedMap(s.Object, map[string]any{"type": "ClusterIP", "ports": ports, "selector": selector}, "spec")
+}
+
+// anew is the Deployment of the last good manifests once more, in the slot of its own.
+func (a *app) anew(before []*unstructured.Unstructured, stable string) (*unstructured.Unstructured, error) {
+	i := slices.IndexFunc(before, func(o *unstructured.Unstructured) bool {
+		return o.GetKind() == "Deployment" && o.GetName() == a.slotName(stable)
+	})
+	if i < 0 {
+		return nil, fmt.Errorf("the last good deployment had no Deployment %s", a.slotName(stable))
+	}
+	o := before[i].DeepCopy()
+	o.SetName(a.main.GetName() + "-" + fresh)
+	for _, path := range [][]string{{"spec", "template", "metadata", "labels", SlotLabel}, {"spec", "selector", "matchLabels", SlotLabel}} {
+		if err := unstructured.SetNestedField(o.Object, fresh, path...); err != nil {
+			return nil, result.Inputf("%s: %w", Name(o), err)
+		}
+	}
+	return o, nil
 }
 
 // split are the placed objects by when they are applied: what the pods need first, then the Services' selectors, the main Deployment, and what

@@ -36,8 +36,8 @@ type route struct {
 	needed string
 	// leads says whether a route has the Service among its destinations.
 	leads func(o *unstructured.Unstructured, service string) bool
-	// divide writes the weights into a route as it was; head is the testers' header.
-	divide func(o *unstructured.Unstructured, stable, candidate string, weight int, name, value string) error
+	// divide writes the weights into a route as it was.
+	divide func(o *unstructured.Unstructured, s split, name, value string) error
 	// told says whether the proxy has taken it.
 	told func(o *unstructured.Unstructured) (Event, string)
 }
@@ -158,8 +158,12 @@ func (r *route) edit(o *unstructured.Unstructured, weight int) error {
 			return result.Inputf("deploy.traffic.header: %w", err)
 		}
 	}
-	stable, candidate := r.divided()
-	return r.divide(o, stable, candidate, weight, name, value)
+	s := split{weight: weight}
+	s.stable, s.candidate = r.divided()
+	if r.Settings.Analysis.Baseline {
+		s.baseline = s.stable + "-" + fresh
+	}
+	return r.divide(o, s, name, value)
 }
 
 // send writes the route: one of the manifests is applied, another team's is updated.
@@ -233,8 +237,27 @@ func weightOf(entry map[string]any, without int64) int64 {
 	return without
 }
 
+// split is how the requests to one Service are divided.
+type split struct {
+	stable, candidate string
+	// baseline gets as much as the candidate, while there is enough; empty is none.
+	baseline string
+	// weight is the candidate's share, in percent.
+	weight int
+}
+
+// parts are the names beside the stable one with their shares, and what is left for that.
+func (s split) parts() (names []string, shares []int, left int) {
+	names, shares, left = []string{s.candidate}, []int{s.weight}, 100-s.weight
+	if s.baseline != "" {
+		same := min(s.weight, left)
+		names, shares, left = append(names, s.baseline), append(shares, same), left-same
+	}
+	return names, shares, left
+}
+
 // share divides every destination of a rule that is the stable Service; the others keep their proportion.
-func share(rule map[string]any, list string, isStable func(map[string]any) bool, rename func(map[string]any), weight int, without int64) bool {
+func share(rule map[string]any, list string, isStable func(map[string]any) bool, rename func(ref map[string]any, to string), s split, without int64) bool {
 	items, _ := rule[list].([]any)
 	if !slices.ContainsFunc(items, func(item any) bool { m, ok := item.(map[string]any); return ok && isStable(m) }) {
 		return false
@@ -252,17 +275,22 @@ func share(rule map[string]any, list string, isStable func(map[string]any) bool,
 			out = append(out, ref)
 			continue
 		}
-		other := (&unstructured.Unstructured{Object: ref}).DeepCopy().Object
-		rename(other)
-		ref["weight"], other["weight"] = total*int64(100-weight), total*int64(weight)
-		out = append(out, ref, other)
+		names, shares, left := s.parts()
+		out = append(out, ref)
+		for i, name := range names {
+			other := (&unstructured.Unstructured{Object: ref}).DeepCopy().Object
+			rename(other, name)
+			other["weight"] = total * int64(shares[i])
+			out = append(out, other)
+		}
+		ref["weight"] = total * int64(left)
 	}
 	rule[list] = out
 	return true
 }
 
 // only makes a copy of a rule that leads to the new version alone.
-func only(rule map[string]any, list string, isStable func(map[string]any) bool, rename func(map[string]any)) map[string]any {
+func only(rule map[string]any, list string, isStable func(map[string]any) bool, rename func(ref map[string]any, to string), to string) map[string]any {
 	c := (&unstructured.Unstructured{Object: rule}).DeepCopy().Object
 	items, _ := c[list].([]any)
 	i := slices.IndexFunc(items, func(item any) bool { m, ok := item.(map[string]any); return ok && isStable(m) })
@@ -270,7 +298,7 @@ func only(rule map[string]any, list string, isStable func(map[string]any) bool, 
 		return nil
 	}
 	ref, _ := items[i].(map[string]any)
-	rename(ref)
+	rename(ref, to)
 	delete(ref, "weight")
 	c[list] = []any{ref}
 	return c

@@ -57,7 +57,7 @@ func TestGatewayDivides(t *testing.T) {
 	if !gatewayLeads(o, "shop") || gatewayLeads(o, "sho") {
 		t.Error("gatewayLeads is wrong")
 	}
-	if err := gatewayDivide(o, "shop", "shop-canary", 25, "X-Canary", "always"); err != nil {
+	if err := gatewayDivide(o, split{stable: "shop", candidate: "shop-canary", weight: 25}, "X-Canary", "always"); err != nil {
 		t.Fatal(err)
 	}
 	sameSpec(t, o, `
@@ -72,8 +72,18 @@ rules:
 - backendRefs: [{name: shop, port: 80, weight: 225}, {name: shop-canary, port: 80, weight: 75}, {name: other, port: 80, weight: 100}]
 - backendRefs: [{name: shop, namespace: elsewhere, port: 80}]
 `)
-	if err := gatewayDivide(object1(t, strings.ReplaceAll(httpRoute, "name: shop,", "name: gone,")), "shop", "shop-canary", 5, "", ""); err == nil {
+	if err := gatewayDivide(object1(t, strings.ReplaceAll(httpRoute, "name: shop,", "name: gone,")), split{stable: "shop", candidate: "shop-canary", weight: 5}, "", ""); err == nil {
 		t.Error("a route that leads to nothing of ours was divided")
+	}
+}
+
+// TestSplit: the baseline gets what the canary gets, as long as there is enough.
+func TestSplit(t *testing.T) {
+	for weight, want := range map[int][3]int{5: {5, 5, 90}, 50: {50, 50, 0}, 80: {80, 20, 0}, 100: {100, 0, 0}} {
+		_, shares, left := split{stable: "shop", candidate: "shop-canary", baseline: "shop-baseline", weight: weight}.parts()
+		if got := [3]int{shares[0], shares[1], left}; got != want {
+			t.Errorf("%d %%: %v, want %v", weight, got, want)
+		}
 	}
 }
 
@@ -111,7 +121,7 @@ spec:
 	if !istioLeads(o, "shop") || istioLeads(o, "sho") {
 		t.Error("istioLeads is wrong")
 	}
-	if err := istioDivide(o, "shop", "shop-canary", 25, "X-Canary", "always"); err != nil {
+	if err := istioDivide(o, split{stable: "shop", candidate: "shop-canary", weight: 25}, "X-Canary", "always"); err != nil {
 		t.Fatal(err)
 	}
 	sameSpec(t, o, `

@@ -30,7 +30,9 @@ type Request struct {
 	Error   string  `json:"error,omitempty"`
 }
 
-func main() {
+func main() { os.Exit(load()) }
+
+func load() int {
 	gateway := flag.String("gateway", "", "`host:port` of the Gateway")
 	host := flag.String("host", "", "the `name` that the Gateway's route has")
 	service := flag.String("service", "", "`host:port` of the Service")
@@ -40,8 +42,9 @@ func main() {
 	defer stop()
 	if err := run(ctx, *gateway, *host, *service, *rate); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 func run(ctx context.Context, gateway, host, service string, rate float64) error {

@@ -76,6 +76,8 @@ type Analysis struct {
 	// Interval is between two measurements; Patience how long a step may wait for enough samples beyond its hold.
 	Interval Duration `yaml:"interval" json:"interval"`
 	Patience Duration `yaml:"patience" json:"patience"`
+	// Baseline runs the old version anew beside the canary, with as many pods and as much traffic, to compare like with like.
+	Baseline bool     `yaml:"baseline" json:"baseline,omitempty"`
 	Metrics  []Metric `yaml:"metrics" json:"metrics,omitempty"`
 }
 
@@ -212,6 +214,9 @@ func (c *checker) deploy(d Deploy) {
 		} else if d.Traffic.Driver == ByReplicas {
 			c.at("deploy.traffic.header", "needs a driver that reads requests: set deploy.traffic.driver to gateway, istio or nginx")
 		}
+	}
+	if d.Analysis.Baseline && d.Traffic.Driver != ByGateway && d.Traffic.Driver != ByIstio {
+		c.at("deploy.analysis.baseline", "needs traffic of its own: set deploy.traffic.driver to gateway or istio")
 	}
 	c.steps(d.Steps)
 	c.analysis(d.Analysis)

@@ -63,6 +63,7 @@ deploy:
     prometheus: monitoring/prometheus:9090
     interval: 5s
     patience: 1m
+    baseline: true
     metrics:
       - {preset: errors, source: traefik, times: 2, samples: 50}
       - {name: own, errors: 'failed{service="${service}"}', total: 'all{service="${service}"}', limit: "< 0.5"}
@@ -97,7 +98,7 @@ environments:
 			Drain: Duration(3 * time.Second), Replicas: 3, Autoscale: Autoscale{Max: 6, CPU: 70}, Requests: map[string]string{"cpu": "10m"},
 			Limits: map[string]string{"memory": "64Mi"}, Traffic: Traffic{Driver: ByGateway, Route: "shop", Header: "X-Canary: always"},
 			Steps: []Step{{10, Duration(30 * time.Second)}, {100, 0}},
-			Analysis: Analysis{Prometheus: "monitoring/prometheus:9090", Interval: Duration(5 * time.Second), Patience: Duration(time.Minute),
+			Analysis: Analysis{Prometheus: "monitoring/prometheus:9090", Interval: Duration(5 * time.Second), Patience: Duration(time.Minute), Baseline: true,
 				Metrics: []Metric{
 					{Preset: "errors", Source: "traefik", Times: 2, Samples: 50},
 					{Name: "own", Errors: `failed{service="${service}"}`, Total: `all{service="${service}"}`, Limit: "< 0.5"},
@@ -216,6 +217,7 @@ func TestParseRefuses(t *testing.T) {
 		{"steps that fall", "deploy: {steps: [{weight: 50}, {weight: 5}, {weight: 100}]}", "deploy.steps[1].weight: 5 must be more than the step before (50)"},
 		{"steps that do not arrive", "deploy: {steps: [{weight: 50}]}", "deploy.steps: must end with weight: 100"},
 		{"Prometheus", "deploy: {analysis: {prometheus: localhost}}", `deploy.analysis.prometheus: "localhost" is neither`},
+		{"baseline by pods", "deploy: {analysis: {baseline: true}}", "deploy.analysis.baseline: needs traffic of its own"},
 		{"interval", "deploy: {analysis: {interval: 10ms}}", "deploy.analysis.interval: must be 1s or longer"},
 		{"two metrics in one", "deploy: {analysis: {metrics: [{preset: errors, job: [x]}]}}", "deploy.analysis.metrics[0]: must have one of"},
 		{"metric without Prometheus", "deploy: {analysis: {metrics: [{preset: errors}]}}", "deploy.analysis.metrics[0]: needs deploy.analysis.prometheus"},
