@@ -265,10 +265,14 @@ func (r *Release) Manifests(
 	//
 	// +optional
 	name string,
+	// Write them for a controller that does blue-green or canary by itself, from the same slipway.yaml: argo-rollouts or flagger.
+	//
+	// +optional
+	handTo string,
 ) (*dagger.File, error) {
 	d := r.Slipway.Deployment(nil, nil, "", namespace, name)
 	ctr := mounted(r.Slipway.program("deploy"), manifests, values)
-	rep, err := d.execute(ctx, ctr, append([]string{"-do", "export", "-ref", r.Reference}, manifestFlags(manifests, values)...))
+	rep, err := d.execute(ctx, ctr, append(flag([]string{"-do", "export", "-ref", r.Reference}, "-hand-to", handTo), manifestFlags(manifests, values)...))
 	if err != nil {
 		return nil, err
 	}

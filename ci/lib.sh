@@ -42,8 +42,9 @@ installed() {
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $package >/dev/null
 }
 
-# judges are the programs that are not made from Go modules: a browser for the report, Python for the SBOM formats' validators.
+# judges are the programs that are not made from Go modules: a browser for the report, Python for the SBOM formats' validators, and curl.
 judges() {
   installed Chromium chromium sh -c 'command -v chromium || command -v chromium-browser || command -v google-chrome || command -v chrome'
   installed "Python with venv" "python3 python3-venv" python3 -c 'import venv, ensurepip'
+  installed curl curl sh -c 'command -v curl'
 }

@@ -40,7 +40,7 @@ func (d *deployed) deploy(more ...string) []string {
 
 func (d *deployed) get(t *testing.T, what, path string) string {
 	t.Helper()
-	return d.kubectl(t, "get", what, "--namespace", d.ns, "--output", "jsonpath="+path)
+	return d.kubectl(t, append(append([]string{"get"}, strings.Fields(what)...), "--namespace", d.ns, "--output", "jsonpath="+path)...)
 }
 
 // serves asks the deployed sample through the API server's proxy.
@@ -186,6 +186,42 @@ func TestDeploy(t *testing.T) {
 	})
 
 	t.Run("Helm chart", d.helmChart)
+
+	t.Run("other workloads, and pruning", func(t *testing.T) {
+		kept, removed := `apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: stateful}
+spec:
+  serviceName: stateful
+  selector: {matchLabels: {app: stateful}}
+  template: {metadata: {labels: {app: stateful}}, spec: {containers: [{name: app, image: slipway}]}}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once}
+spec: {template: {spec: {restartPolicy: Never, containers: [{name: app, image: slipway, args: [-h]}]}}}
+`, `---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: everywhere}
+spec:
+  selector: {matchLabels: {app: everywhere}}
+  template: {metadata: {labels: {app: everywhere}}, spec: {containers: [{name: app, image: slipway}]}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {level: high}
+`
+		mustDagger(t, d.deploy("--manifests", manifests(t, kept+removed), "--name", "others", "--settle", "3s")...)
+		if got := d.get(t, "statefulset/stateful daemonset/everywhere job/once", "{.items[*].status.readyReplicas}{.items[*].status.numberReady}{.items[*].status.succeeded}"); got != "111" {
+			t.Errorf("ready: %q, want one of each", got)
+		}
+		d.kubectl(t, "create", "configmap", "strangers", "--namespace", d.ns)
+		mustDagger(t, d.deploy("--manifests", manifests(t, kept), "--name", "others", "--settle", "3s")...)
+		d.kubectl(t, "wait", "--namespace", d.ns, "--for=delete", "--timeout=60s", "daemonset/everywhere", "configmap/settings")
+		d.kubectl(t, "get", "--namespace", d.ns, "statefulset/stateful", "configmap/strangers")
+	})
 
 	t.Run("two at once", func(t *testing.T) {
 		now := time.Now().UTC().Format("2006-01-02T15:04:05.000000Z")

@@ -464,6 +464,17 @@ func TestDeployUnderLoad(t *testing.T) {
 		b.row(t, "rollback by hand, blue-green", "", outcome{requests: all, record: now[0]})
 		b.agrees(t)
 	})
+
+	t.Run("rollback to what is trusted no more", func(t *testing.T) {
+		stranger := filepath.Join(t.TempDir(), "stranger")
+		mustDagger(t, "key-pair", "--password", "env:E2E_PASSWORD", "export", "--path", stranger)
+		args := b.deployment("rollback", "--strategy", "rolling", "--public-key", filepath.Join(stranger, "cosign.pub"))
+		refused(t, args, "rollback: refused", "missing-signature", "--despite-evidence")
+		if out := mustDagger(t, append(args, "--despite-evidence")...); !strings.Contains(out, "although its evidence does not hold") {
+			t.Errorf("it went back, and did not say that the evidence does not hold: %s", out)
+		}
+		b.agrees(t)
+	})
 }
 
 // background runs dagger call while the test goes on.

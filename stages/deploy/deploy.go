@@ -47,6 +47,8 @@ type Inputs struct {
 	// Settings say how; Smoke is what the new version is asked before it has traffic.
 	Settings config.Deploy
 	Smoke    config.Smoke
+	// HandTo is the controller that exported manifests are for; empty is none.
+	HandTo string
 	// DryRun shows what would change.
 	DryRun  bool
 	By      string

@@ -54,7 +54,7 @@ func (d *deployment) drive(ctx context.Context, w world) error {
 		if !s.Phase.back() && next.Phase.back() {
 			s.Why, s.Unsure = why, e == Inconclusive || e == TimedOut && err != nil
 			d.Say("%s: %s", d.App, why)
-			d.findings = w.failed(ctx)
+			d.findings = append(d.findings, w.failed(ctx)...)
 		}
 		if next.Phase == Broken {
 			s.Why += "; " + limits.told(s.position, s.Candidate) + ": " + cmp.Or(why, string(e))

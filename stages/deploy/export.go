@@ -21,6 +21,11 @@ func Export(ctx context.Context, in Inputs) (*result.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if in.HandTo != "" {
+		if objects, err = Handover(in.HandTo, objects, image, in.Settings); err != nil {
+			return nil, err
+		}
+	}
 	text, err := Render(objects)
 	if err != nil {
 		return nil, err

@@ -201,15 +201,17 @@ func (c *Cluster) pods(ctx context.Context, workload *unstructured.Unstructured)
 	if err := fromUnstructured(fields, &selector); err != nil {
 		return nil, err
 	}
-	label, value, err := c.revision(ctx, workload, &selector)
-	if err != nil || value == "" {
-		return nil, err
+	if workload.GetKind() != "Job" { // all of a Job's pods are of its only template
+		label, value, err := c.revision(ctx, workload, &selector)
+		if err != nil || value == "" {
+			return nil, err
+		}
+		selector.MatchLabels = maps.Clone(selector.MatchLabels)
+		if selector.MatchLabels == nil {
+			selector.MatchLabels = map[string]string{}
+		}
+		selector.MatchLabels[label] = value
 	}
-	selector.MatchLabels = maps.Clone(selector.MatchLabels)
-	if selector.MatchLabels == nil {
-		selector.MatchLabels = map[string]string{}
-	}
-	selector.MatchLabels[label] = value
 	list, err := c.typed.CoreV1().Pods(workload.GetNamespace()).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(&selector)})
 	if err != nil {
 		return nil, c.explain("listing the pods of "+Name(workload), err)

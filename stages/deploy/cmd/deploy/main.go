@@ -49,6 +49,7 @@ func stage() result.Stage {
 			fs.StringVar(&over.deadline, "deadline", "", "how long the workloads may take to be ready, instead of slipway.yaml's")
 			fs.StringVar(&over.settle, "settle", "", "how long they must have been ready, without a restart, to count, instead of slipway.yaml's")
 			fs.BoolVar(&in.DryRun, "dry-run", false, "show what would change, and change nothing")
+			fs.StringVar(&in.HandTo, "hand-to", "", "export for a `controller`: argo-rollouts or flagger")
 			fs.StringVar(&in.By, "by", "", "who deploys, for the record")
 			fs.StringVar(&webhook, "webhook", "", "`file` with the URL to tell how it ended")
 		},
