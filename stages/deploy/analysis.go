@@ -20,6 +20,9 @@ type analysis struct {
 	counted    []struct{ newErrors, newTotal, oldErrors, oldTotal counters }
 	probes     []struct{ sent, failed int64 }
 	next       time.Time
+	// lost is since when nothing can be measured, and away for how long it could not be before: that is no time of the step's.
+	lost time.Time
+	away time.Duration
 }
 
 // metrics are slipway.yaml's, with presets as queries and the least number of samples.
@@ -138,7 +141,7 @@ func (w *sideBySide) count(ctx context.Context, a *analysis, i int) error {
 // stays inconclusive is waited for, and is no pass.
 func (w *sideBySide) analyse(ctx context.Context) (e Event, why string, err error) {
 	s, a := w.state, w.analysis
-	hold, elapsed := s.limits().step(s.Step), time.Since(s.Since)
+	hold, elapsed := s.limits().step(s.Step), time.Since(s.Since)-a.away
 	if len(a.metrics) == 0 {
 		if elapsed < hold {
 			return "", "", nil
@@ -148,11 +151,15 @@ func (w *sideBySide) analyse(ctx context.Context) (e Event, why string, err erro
 	if now := time.Now(); now.Before(a.next) {
 		return "", "", nil
 	}
-	a.next = time.Now().Add(time.Duration(s.Settings.Analysis.Interval))
+	asked := time.Now()
+	a.next = asked.Add(time.Duration(s.Settings.Analysis.Interval))
 	var open []string
 	for i := range a.metrics {
 		d, err := w.measure(ctx, a, i)
 		if err != nil {
+			if a.lost.IsZero() {
+				a.lost = asked
+			}
 			return "", "", err
 		}
 		w.decided(d)
@@ -166,6 +173,11 @@ func (w *sideBySide) analyse(ctx context.Context) (e Event, why string, err erro
 	}
 	if err := w.persistDecisions(ctx); err != nil {
 		return "", "", err
+	}
+	if !a.lost.IsZero() { // it answers again
+		a.away += time.Since(a.lost)
+		a.lost = time.Time{}
+		return "", "", nil
 	}
 	switch {
 	case elapsed < hold:
@@ -216,7 +228,7 @@ func (w *sideBySide) measure(ctx context.Context, a *analysis, i int) (Decision,
 	default:
 		return w.ofJob(ctx, m)
 	}
-	if got.baseline == nil && m.Times > 0 { // at 100 % nothing goes to the old version: what it was like last
+	if !isNumber(got.baseline) && m.Times > 0 { // at 100 % nothing goes to the old version: what it was like last
 		got.baseline, got.baselineSamples = w.lastBaseline(m.Title())
 	}
 	return judge(m, got)

@@ -26,7 +26,7 @@ import (
 )
 
 // requestTimeout bounds one request to the API server.
-const requestTimeout = 30 * time.Second
+const requestTimeout = 15 * time.Second
 
 // Access says how to reach a cluster.
 type Access struct {

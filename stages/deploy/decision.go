@@ -3,6 +3,7 @@ package deploy
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/slipwayhq/slipway/stages/internal/config"
 	"github.com/slipwayhq/slipway/stages/internal/result"
@@ -63,18 +64,21 @@ const (
 func judge(m config.Metric, got measurement) (Decision, error) {
 	d := Decision{Metric: m.Title(), Query: got.query, Value: got.value, Baseline: got.baseline, Samples: got.samples, BaselineSamples: got.baselineSamples,
 		Needed: int64(m.Samples), DryRun: m.DryRun, Measured: 1}
+	if !isNumber(got.baseline) { // such as a quantile of no requests
+		got.baseline, d.Baseline = nil, nil
+	}
 	limit, hasLimit, err := limitOf(m)
 	if err != nil {
 		return d, err
 	}
 	relative := m.Times > 0
 	d.Limit = limitText(limit, hasLimit, m.Times)
-	if got.value == nil || math.IsNaN(*got.value) || math.IsInf(*got.value, 0) {
+	if !isNumber(got.value) {
 		d.Value, d.Verdict, d.Why = nil, result.Inconclusive, "no data"
 		return d, nil
 	}
 	value := *got.value
-	if relative && got.baseline != nil && !math.IsNaN(*got.baseline) {
+	if relative && got.baseline != nil {
 		base := *got.baseline
 		if got.errors >= 0 {
 			base = max(base, baselineFloor)
@@ -84,8 +88,8 @@ func judge(m config.Metric, got measurement) (Decision, error) {
 		if hasLimit {
 			d.Limit = fmt.Sprintf("%s %.4g, and %s", limit.Op, limit.Value, d.Limit)
 		}
-		// Of two broken limits, the one that is broken by more decides: it takes fewer samples to be sure of it.
-		if !hasLimit || !most.Keeps(value) && (limit.Keeps(value) || most.Value < limit.Value) {
+		// Of two upper limits the tighter one decides: it takes fewer samples to be sure that it is broken.
+		if !hasLimit || !most.Keeps(value) && limit.Keeps(value) || strings.HasPrefix(limit.Op, "<") && most.Value < limit.Value {
 			limit, hasLimit = most, true
 		}
 		relative = false
@@ -113,6 +117,8 @@ func judge(m config.Metric, got measurement) (Decision, error) {
 	}
 	return d.decide(got.samples >= d.Needed, result.Pass, fmt.Sprintf("%.4g is within the limit", value)), nil
 }
+
+func isNumber(v *float64) bool { return v != nil && !math.IsNaN(*v) && !math.IsInf(*v, 0) }
 
 func (d Decision) decide(enough bool, v result.Verdict, why string) Decision {
 	d.Verdict, d.Why = v, why

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"encoding/json"
 	"math"
 	"strings"
 	"testing"
@@ -45,6 +46,8 @@ func TestJudge(t *testing.T) {
 		"no baseline":                     {twice, counted(0, 200), result.Inconclusive, "no data of the baseline"},
 		"no baseline, and a limit broken": {config.Metric{Preset: "errors", Times: 2, Limit: "<= 0.05"}, counted(100, 200), result.Fail, "100 of 200"},
 		"both limits, the tighter one":    {config.Metric{Preset: "errors", Times: 2, Limit: "<= 0.05"}, against(counted(3, 9), 0, 500), result.Fail, "3 of 9"},
+		"a baseline that is no number":    {twice, func() measurement { m := counted(0, 200); m.baseline = new(math.NaN()); return m }(), result.Inconclusive, "no data of the baseline"},
+		"an infinite baseline":            {config.Metric{Preset: "latency", Times: 2}, measurement{value: new(3.0), baseline: new(math.Inf(1)), samples: 50, errors: -1}, result.Inconclusive, "no data of the baseline"},
 		"noise of a bad baseline":         {twice, against(counted(3, 100), 1, 100), result.Inconclusive, "chance"},
 		"more is better":                  {config.Metric{Query: "q", Limit: ">= 10"}, measurement{value: new(9.0), samples: 1, errors: -1}, result.Fail, "9 is not >= 10"},
 		"both limits, the absolute one":   {config.Metric{Preset: "errors", Times: 10, Limit: "<= 0.01"}, against(counted(50, 500), 25, 500), result.Fail, "0.1 is not <= 0.01"},
@@ -56,6 +59,9 @@ func TestJudge(t *testing.T) {
 			}
 			if d.Verdict != test.want || !strings.Contains(d.Why, test.why) {
 				t.Errorf("%s: %s, want %s because of %q", d.Verdict, d.Why, test.want, test.why)
+			}
+			if _, err := json.Marshal(d); err != nil {
+				t.Errorf("the record cannot hold it: %v", err)
 			}
 			if d.Limit == "" || d.Samples != test.got.samples {
 				t.Errorf("the decision does not show its limit and samples: %+v", d)

@@ -309,6 +309,9 @@ func (d *deployment) conclude(ctx context.Context) error {
 	rec.Verdict, rec.Summary = r.Verdict, r.Summary
 	r.Metrics = map[string]float64{"seconds": time.Since(s.Began).Round(time.Second).Seconds()}
 	if s.Phase == Broken { // the state stays, for an abort
+		if err := d.writeRecord(rec); err != nil {
+			return err
+		}
 		d.history.records = append(d.history.records, rec)
 		return d.history.save(ctx)
 	}

@@ -75,6 +75,7 @@ func (w *sideBySide) scale(ctx context.Context, n int64) error {
 		scaled = append(scaled, anew)
 	}
 	w.watch = w.Cluster.rollout(scaled, time.Duration(w.Settings.Settle))
+	w.watch.strict = true
 	return w.Cluster.apply(ctx, scaled, true)
 }
 

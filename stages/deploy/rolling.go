@@ -29,6 +29,7 @@ func (w *inPlace) enter(ctx context.Context) error {
 	switch w.state.Phase {
 	case Updating:
 		w.watch = w.Cluster.rollout(w.placed, settle)
+		w.watch.strict = true
 		if err := w.Cluster.leaveReplicas(ctx, w.placed); err != nil {
 			return err
 		}

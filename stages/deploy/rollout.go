@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/kubectl/pkg/polymorphichelpers"
 
 	"github.com/slipwayhq/slipway/stages/internal/result"
@@ -51,6 +52,7 @@ type health struct {
 	// restarts changes whenever a container of its pods starts anew; ended counts how often one did.
 	restarts string
 	ended    int32
+	pods     []corev1.Pod
 }
 
 // rollout watches workloads until all of them run as they should.
@@ -65,12 +67,17 @@ type rollout struct {
 	restarts string
 	// ended is how often containers have ended, in the pods that there are.
 	ended int32
+	// strict fails as soon as a container ends in a pod that was ready: it has served, and will again until it ends once more. A container
+	// that ends before may wait for something.
+	strict bool
+	// served holds how often a pod's containers had started when it was last ready.
+	served map[types.UID]int32
 	// open are those that are not ready yet, or will never be.
 	open []*unstructured.Unstructured
 }
 
 func (c *Cluster) rollout(objects []*unstructured.Unstructured, settle time.Duration) *rollout {
-	r := &rollout{cluster: c, settle: settle, stable: time.Now()}
+	r := &rollout{cluster: c, settle: settle, stable: time.Now(), served: map[types.UID]int32{}}
 	settled := true
 	for _, o := range objects {
 		if slices.Contains(awaited, o.GetKind()) {
@@ -96,6 +103,9 @@ func (r *rollout) look(ctx context.Context) (e Event, why string, err error) {
 		if err != nil {
 			return "", "", err
 		}
+		if pod := r.endedAfterReady(h.pods); pod != "" && r.strict {
+			h.text, h.hopeless = "pod "+pod+" was ready, and then a container of it has ended", true
+		}
 		if h.hopeless {
 			r.open = []*unstructured.Unstructured{o}
 			return Failed, Name(o) + ": " + h.text, nil
@@ -120,6 +130,26 @@ func (r *rollout) look(ctx context.Context) (e Event, why string, err error) {
 		return "", fmt.Sprintf("ready, and not yet for %s without a restart", r.settle), nil
 	}
 	return OK, "", nil
+}
+
+// endedAfterReady names a pod that was ready, and whose containers have started again since.
+func (r *rollout) endedAfterReady(pods []corev1.Pod) string {
+	for i := range pods {
+		p := &pods[i]
+		var starts int32
+		ready := len(p.Status.ContainerStatuses) > 0
+		for _, s := range p.Status.ContainerStatuses {
+			starts += s.RestartCount
+			ready = ready && s.Ready
+		}
+		if before, ok := r.served[p.UID]; ok && starts > before {
+			return p.Name
+		}
+		if ready {
+			r.served[p.UID] = starts
+		}
+	}
+	return ""
 }
 
 // health asks how far one workload is, with kubectl's own judgement.
@@ -150,7 +180,7 @@ func (c *Cluster) health(ctx context.Context, o *unstructured.Unstructured) (hea
 	if problem := hopelessPod(pods); problem != "" {
 		return health{text: problem, hopeless: true}, nil
 	}
-	h := health{text: strings.TrimSuffix(strings.TrimSpace(text), "..."), done: done}
+	h := health{text: strings.TrimSuffix(strings.TrimSpace(text), "..."), done: done, pods: pods}
 	h.restarts, h.ended = restarts(pods)
 	return h, nil
 }

@@ -245,6 +245,14 @@ func (d *deployment) writeRecord(rec Record) error {
 	if err := writeJSON(d.Out, RecordName, rec); err != nil {
 		return err
 	}
+	page, err := deploymentPage(d.App, d.Cluster.Namespace, rec)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(d.Out, PageName), page, 0o644); err != nil {
+		return err
+	}
+	d.result.Files = append(d.result.Files, result.File{Path: PageName, MediaType: "text/html"})
 	s, err := statement.New(d.result.Inputs, statement.Deployment, map[string]any{
 		"app": d.App, "namespace": d.Cluster.Namespace, "server": d.Cluster.Server, "time": rec.Time, "record": rec,
 		statement.VerdictKey: statement.Verdict{Verdict: rec.Verdict, Summary: rec.Summary, Metrics: d.result.Metrics, Time: rec.Time},
