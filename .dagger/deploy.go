@@ -192,16 +192,9 @@ func (r *Release) DeployReport(
 	webhook *dagger.Secret,
 ) (*Report, error) {
 	s := r.Slipway
-	verified, err := r.VerifyReport(ctx, publicKey, kms, environment)
+	reference, err := r.verified(ctx, publicKey, kms, environment)
 	if err != nil {
-		return nil, err
-	}
-	if _, err := verified.Gate(); err != nil {
 		return nil, fmt.Errorf("deploy: refused: %w", err)
-	}
-	reference, err := verified.output("reference")
-	if err != nil {
-		return nil, err
 	}
 	d := s.Deployment(kubeconfig, cluster, kubeContext, namespace, name)
 	args := []string{"-do", "deploy", "-ref", reference, "-by", by}
@@ -221,6 +214,18 @@ func (r *Release) DeployReport(
 		return rep, err
 	}
 	return rep, r.attachRecord(ctx, rep, reference, key, password, kms)
+}
+
+// verified is the release's reference by digest, if its evidence holds.
+func (r *Release) verified(ctx context.Context, publicKey *dagger.File, kms, environment string) (string, error) {
+	rep, err := r.VerifyReport(ctx, publicKey, kms, environment)
+	if err != nil {
+		return "", err
+	}
+	if _, err := rep.Gate(); err != nil {
+		return "", err
+	}
+	return rep.output("reference")
 }
 
 // attachRecord signs the statement about a deployment, and puts it beside the image's other evidence.
@@ -245,7 +250,9 @@ func (r *Release) attachRecord(ctx context.Context, rep *Report, reference strin
 	return nil
 }
 
-// The manifests that deploy would apply, with the image by digest: to read, to commit, or to hand to other tools.
+// The manifests that deploy would apply, with the image by the digest that was verified: to read, to commit, or to hand to other tools.
+//
+// +cache="never"
 func (r *Release) Manifests(
 	ctx context.Context,
 	// Where what names no namespace goes.
@@ -269,10 +276,26 @@ func (r *Release) Manifests(
 	//
 	// +optional
 	handTo string,
+	// The public key (PEM) that the evidence is verified with: file:cosign.pub
+	//
+	// +optional
+	publicKey *dagger.File,
+	// The key in a key management service instead.
+	//
+	// +optional
+	kms string,
+	// An environment of slipway.yaml whose requirements hold.
+	//
+	// +optional
+	environment string,
 ) (*dagger.File, error) {
+	reference, err := r.verified(ctx, publicKey, kms, environment)
+	if err != nil {
+		return nil, fmt.Errorf("manifests: refused: %w", err)
+	}
 	d := r.Slipway.Deployment(nil, nil, "", namespace, name)
 	ctr := mounted(r.Slipway.program("deploy"), manifests, values)
-	rep, err := d.execute(ctx, ctr, append(flag([]string{"-do", "export", "-ref", r.Reference}, "-hand-to", handTo), manifestFlags(manifests, values)...))
+	rep, err := d.execute(ctx, ctr, append(flag([]string{"-do", "export", "-ref", reference}, "-hand-to", handTo), manifestFlags(manifests, values)...))
 	if err != nil {
 		return nil, err
 	}

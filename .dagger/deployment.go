@@ -147,7 +147,7 @@ func (d *Deployment) Rollback(
 		return "", err
 	}
 	warning := ""
-	if err := s.Release(reference).holds(ctx, publicKey, kms, environment); err != nil {
+	if _, err := s.Release(reference).verified(ctx, publicKey, kms, environment); err != nil {
 		if !despiteEvidence {
 			return "", fmt.Errorf("rollback: refused: %w\nto go back to it all the same: --despite-evidence", err)
 		}
@@ -163,16 +163,6 @@ func (d *Deployment) Rollback(
 	}
 	text, err := rep.Gate()
 	return warning + text, err
-}
-
-// holds verifies a release.
-func (r *Release) holds(ctx context.Context, publicKey *dagger.File, kms, environment string) error {
-	verified, err := r.VerifyReport(ctx, publicKey, kms, environment)
-	if err != nil {
-		return err
-	}
-	_, err = verified.Gate()
-	return err
 }
 
 // Go on with a deployment that was interrupted, from any machine.
