@@ -343,7 +343,7 @@ func (c *Cluster) podReasons(ctx context.Context, p *corev1.Pod) []result.Findin
 	events := c.events(ctx, p.Namespace, string(p.UID))
 	var findings []result.Finding
 	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
-		if s.Ready || (s.State.Terminated != nil && s.State.Terminated.ExitCode == 0) {
+		if s.Ready && s.RestartCount == 0 || (s.State.Terminated != nil && s.State.Terminated.ExitCode == 0) {
 			continue
 		}
 		var say []string
@@ -351,7 +351,7 @@ func (c *Cluster) podReasons(ctx context.Context, p *corev1.Pod) []result.Findin
 			say = append(say, strings.TrimSuffix(w.Reason+": "+oneLine(w.Message), ": "))
 		}
 		if s.State.Running != nil {
-			say = append(say, "runs, and is not ready")
+			say = append(say, map[bool]string{true: "runs again", false: "runs, and is not ready"}[s.Ready])
 		}
 		for _, t := range []*corev1.ContainerStateTerminated{s.State.Terminated, s.LastTerminationState.Terminated} {
 			if t != nil {
