@@ -20,9 +20,6 @@ type analysis struct {
 	counted    []struct{ newErrors, newTotal, oldErrors, oldTotal counters }
 	probes     []struct{ sent, failed int64 }
 	next       time.Time
-	// lost is since when nothing can be measured, and away for how long it could not be before: that is no time of the step's.
-	lost time.Time
-	away time.Duration
 }
 
 // metrics are slipway.yaml's, with presets as queries and the least number of samples.
@@ -141,7 +138,7 @@ func (w *sideBySide) count(ctx context.Context, a *analysis, i int) error {
 // stays inconclusive is waited for, and is no pass.
 func (w *sideBySide) analyse(ctx context.Context) (e Event, why string, err error) {
 	s, a := w.state, w.analysis
-	hold, elapsed := s.limits().step(s.Step), time.Since(s.Since)-a.away
+	hold, elapsed := s.limits().step(s.Step), time.Since(s.Since)-w.away
 	if len(a.metrics) == 0 {
 		if elapsed < hold {
 			return "", "", nil
@@ -151,15 +148,11 @@ func (w *sideBySide) analyse(ctx context.Context) (e Event, why string, err erro
 	if now := time.Now(); now.Before(a.next) {
 		return "", "", nil
 	}
-	asked := time.Now()
-	a.next = asked.Add(time.Duration(s.Settings.Analysis.Interval))
+	a.next = time.Now().Add(time.Duration(s.Settings.Analysis.Interval))
 	var open []string
 	for i := range a.metrics {
 		d, err := w.measure(ctx, a, i)
 		if err != nil {
-			if a.lost.IsZero() {
-				a.lost = asked
-			}
 			return "", "", err
 		}
 		w.decided(d)
@@ -173,11 +166,6 @@ func (w *sideBySide) analyse(ctx context.Context) (e Event, why string, err erro
 	}
 	if err := w.persistDecisions(ctx); err != nil {
 		return "", "", err
-	}
-	if !a.lost.IsZero() { // it answers again
-		a.away += time.Since(a.lost)
-		a.lost = time.Time{}
-		return "", "", nil
 	}
 	switch {
 	case elapsed < hold:

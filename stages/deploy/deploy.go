@@ -126,7 +126,9 @@ type deployment struct {
 	history  *history
 	state    *State
 	findings []result.Finding
-	result   *result.Result
+	// away is for how long of the present phase nothing could be asked: that is no time of a step's.
+	away   time.Duration
+	result *result.Result
 }
 
 func (d *deployment) dryRun(ctx context.Context) (*result.Result, error) {

@@ -97,13 +97,20 @@ func (d *deployment) pause(ctx context.Context) {
 // stay is in one phase until something happens. Errors of the world are borne until the phase's deadline: the API server may be away.
 func (d *deployment) stay(ctx context.Context, w world) (e Event, why string, err error) {
 	s, entered, told := d.state, false, ""
+	var lost time.Time
+	d.away = 0
 	for ; ; d.pause(ctx) {
+		began := time.Now()
 		if ctx.Err() != nil {
 			return "", "", ctx.Err()
 		}
 		var asked string
 		if err = d.history.refresh(ctx); err == nil {
 			asked = d.history.asked
+			if !lost.IsZero() {
+				d.away += time.Since(lost)
+				lost = time.Time{}
+			}
 		}
 		if asked != "" && !s.Phase.back() {
 			return AbortAsked, "aborted by " + asked, nil
@@ -121,6 +128,9 @@ func (d *deployment) stay(ctx context.Context, w world) (e Event, why string, er
 			return Failed, err.Error(), err
 		case err != nil:
 			why = "no answer: " + err.Error()
+			if lost.IsZero() {
+				lost = began
+			}
 		case e != "":
 			return e, why, nil
 		}
