@@ -359,7 +359,7 @@ func TestDeployUnderLoad(t *testing.T) {
 	good("good, canary", "v2", "four")
 	const ended, missing = "was ready, and then a container of it has ended", "ErrImagePull"
 	bad("20 % errors, canary", "failing", "errors: ", outcome{bad: "failing", most: 5 * time.Second}, "", []string{"-errors=0.2"})
-	b.decisionsAreWhole(t)
+	t.Run("20 % errors, and why", b.decisionsAreWhole)
 	good("good after an abort, canary", "v1", "again")
 	bad("never ready, canary", "unready", "not done after 12s", outcome{most: 5 * time.Second}, "", []string{"-unready"}, "--deadline", "12s")
 	bad("never ready, rolling", "unready", "not done after 12s", outcome{most: 30 * time.Second}, "", []string{"-unready"}, "--deadline", "12s", "--strategy", "rolling")
