@@ -149,7 +149,11 @@ func (w *sideBySide) enter(ctx context.Context) error {
 		return w.revive(ctx)
 	case Returning:
 		s.Weight = 0
-		if err := w.Cluster.apply(ctx, w.beforeServices(), true); err != nil {
+		services, err := w.beforeServices()
+		if err != nil {
+			return err
+		}
+		if err := w.Cluster.apply(ctx, services, true); err != nil {
 			return err
 		}
 		if w.traffic != nil {
@@ -245,7 +249,8 @@ func (w *sideBySide) revive(ctx context.Context) error {
 	return w.Cluster.apply(ctx, old, true)
 }
 
-func (w *sideBySide) beforeServices() []*unstructured.Unstructured {
+// beforeServices are the last good deployment's, leading to the old version.
+func (w *sideBySide) beforeServices() ([]*unstructured.Unstructured, error) {
 	var services []*unstructured.Unstructured
 	for _, o := range w.before {
 		if o.GetKind() == "Service" {
@@ -253,13 +258,13 @@ func (w *sideBySide) beforeServices() []*unstructured.Unstructured {
 			if len(servicesOf([]*unstructured.Unstructured{o}, w.app.main)) > 0 {
 				// Also one of a time when it named no slot: both versions' pods would fit it.
 				if err := pinService(o, w.state.Stable); err != nil {
-					continue
+					return nil, result.Inputf("%s: %w", Name(o), err)
 				}
 			}
 			services = append(services, o)
 		}
 	}
-	return services
+	return services, nil
 }
 
 // clear ends the new version, and makes everything as it was.

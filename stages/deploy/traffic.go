@@ -59,7 +59,7 @@ func (d *deployment) traffic() traffic {
 
 func alwaysTold(*unstructured.Unstructured) (Event, string) { return OK, "" }
 
-// services are the names between which the traffic is divided.
+// divided are the names of the Services between which the traffic is divided.
 func (d *deployment) divided() (stable, candidate string) {
 	stable = d.app.services[0].GetName()
 	return stable, stable + "-" + d.suffix()
