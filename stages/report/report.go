@@ -107,25 +107,59 @@ func Make(_ context.Context, in Inputs) (*result.Result, error) {
 	if err := os.MkdirAll(in.Out, 0o755); err != nil {
 		return nil, err
 	}
-	summary, err := json.MarshalIndent(run, "", "  ")
+	files, err := render(run, details, root)
 	if err != nil {
 		return nil, err
 	}
-	var page bytes.Buffer
-	if err := HTML(&page, run, details); err != nil {
-		return nil, err
-	}
-	for name, content := range map[string][]byte{"summary.json": append(summary, '\n'), "summary.txt": []byte(Text(run)), "report.html": page.Bytes()} {
-		if err := os.WriteFile(filepath.Join(in.Out, name), content, 0o644); err != nil {
+	r := &result.Result{Verdict: run.Verdict, Summary: run.Summary}
+	for _, f := range files {
+		if err := os.WriteFile(filepath.Join(in.Out, f.Path), f.content, 0o644); err != nil {
 			return nil, err
 		}
+		r.Files = append(r.Files, f.File)
 	}
-	r := &result.Result{Verdict: run.Verdict, Summary: run.Summary, Files: []result.File{
-		{Path: "report.html", MediaType: "text/html"}, {Path: "summary.txt", MediaType: "text/plain"}, {Path: "summary.json", MediaType: "application/json"}}}
 	if run.Verdict != result.Pass {
 		r.Reason = run.Summary
 	}
 	return r, nil
+}
+
+// file is one that the stage writes.
+type file struct {
+	result.File
+	content []byte
+}
+
+// render is the run in every form: for people, for programs, and for the CI services that show such files on their pages.
+func render(run *Run, d details, root *os.Root) ([]file, error) {
+	forms := []struct {
+		path, mediaType string
+		content         func() ([]byte, error)
+	}{
+		{"report.html", "text/html", func() ([]byte, error) {
+			var page bytes.Buffer
+			err := HTML(&page, run, d)
+			return page.Bytes(), err
+		}},
+		{"summary.txt", "text/plain", func() ([]byte, error) { return []byte(Text(run)), nil }},
+		{"summary.md", "text/markdown", func() ([]byte, error) { return []byte(Markdown(run)), nil }},
+		{"summary.json", "application/json", func() ([]byte, error) { return indented(run) }},
+		{"gates.xml", "application/xml", func() ([]byte, error) { return Gates(run) }},
+		{"findings.sarif", sarifType, func() ([]byte, error) { return CodeScanning(run, root) }},
+		{"gl-code-quality-report.json", "application/json", func() ([]byte, error) { return CodeQuality(run) }},
+		{"gl-container-scanning-report.json", "application/json", func() ([]byte, error) { return ContainerScanning(run) }},
+	}
+	var files []file
+	for _, f := range forms {
+		content, err := f.content()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.path, err)
+		}
+		if content != nil {
+			files = append(files, file{result.File{Path: f.path, MediaType: f.mediaType}, content})
+		}
+	}
+	return files, nil
 }
 
 // ParseInput decodes a run.json.
