@@ -462,6 +462,7 @@ func TestDeployUnderLoad(t *testing.T) {
 
 	t.Run("rollback by hand, blue-green", func(t *testing.T) {
 		was := b.history(t)
+		was = was[slices.IndexFunc(was, func(r record) bool { return r.Verdict == "pass" }):] // what serves; the one after it was aborted
 		all := b.underLoad(t, func() {
 			mustDagger(t, b.deployment("rollback", "--strategy", "blue-green", "--public-key", shared.keys+"/cosign.pub", "--by", "a person")...)
 		})
