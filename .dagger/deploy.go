@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -191,29 +192,43 @@ func (r *Release) DeployReport(
 	// +optional
 	webhook *dagger.Secret,
 ) (*Report, error) {
-	s := r.Slipway
 	reference, err := r.verified(ctx, publicKey, kms, environment)
 	if err != nil {
 		return nil, fmt.Errorf("deploy: refused: %w", err)
 	}
-	d := s.Deployment(kubeconfig, cluster, kubeContext, namespace, name)
-	args := []string{"-do", "deploy", "-ref", reference, "-by", by}
-	for flag, value := range map[string]string{"-strategy": strategy, "-deadline": deadline, "-settle": settle} {
-		if value != "" {
-			args = append(args, flag, value)
-		}
+	args := []string{"-by", by}
+	for name, value := range map[string]string{"-strategy": strategy, "-deadline": deadline, "-settle": settle} {
+		args = flag(args, name, value)
 	}
 	if replicas != 0 {
 		args = append(args, "-replicas", strconv.Itoa(replicas))
 	}
 	if dryRun {
-		args = append(args, "-dry-run")
+		args, key, kms = append(args, "-dry-run"), nil, ""
 	}
-	rep, err := d.run(ctx, mounted(s.program("deploy"), manifests, values), webhook, append(args, manifestFlags(manifests, values)...))
-	if err != nil || dryRun || key == nil && kms == "" {
+	return r.deploy(ctx, reference, r.Slipway.Deployment(kubeconfig, cluster, kubeContext, namespace, name), &rollout{
+		manifests: manifests, values: values, flags: args, key: key, password: password, kms: kms, webhook: webhook})
+}
+
+// rollout is what a deployment is made of, beside the release and the place.
+type rollout struct {
+	manifests *dagger.Directory
+	values    []*dagger.File
+	flags     []string
+	// key and password, or kms, sign the record; without them it is not signed.
+	key, password *dagger.Secret
+	kms           string
+	webhook       *dagger.Secret
+}
+
+// deploy takes a reference that was verified to a cluster.
+func (r *Release) deploy(ctx context.Context, reference string, d *Deployment, o *rollout) (*Report, error) {
+	args := slices.Concat([]string{"-do", "deploy", "-ref", reference}, o.flags, manifestFlags(o.manifests, o.values))
+	rep, err := d.run(ctx, mounted(r.Slipway.program("deploy"), o.manifests, o.values), o.webhook, args)
+	if err != nil || o.key == nil && o.kms == "" {
 		return rep, err
 	}
-	return rep, r.attachRecord(ctx, rep, reference, key, password, kms)
+	return rep, r.attachRecord(ctx, rep, reference, o.key, o.password, o.kms)
 }
 
 // verified is the release's reference by digest, if its evidence holds.

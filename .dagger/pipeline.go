@@ -14,7 +14,7 @@ import (
 	"dagger/slipway/internal/dagger"
 )
 
-// Do all of it: lint, test, build, SBOM, scan, smoke test, sign, publish, verify, promote.
+// Do all of it: lint, test, build, SBOM, scan, smoke test, sign, publish, verify, promote, and deploy if a cluster is given.
 //
 // It stops at the first gate that does not open, prints the summary, and fails unless every gate opened.
 //
@@ -61,8 +61,42 @@ func (s *Slipway) Pipeline(
 	//
 	// +optional
 	moveTag bool,
+	// A Kubernetes cluster to deploy to in the end: file:kubeconfig. It holds its certificates and tokens itself.
+	//
+	// +optional
+	kubeconfig *dagger.Secret,
+	// A cluster on the caller's own machine (kind, k3d, minikube): tcp://127.0.0.1:6443
+	//
+	// +optional
+	cluster *dagger.Service,
+	// The kubeconfig's context, if not its current one.
+	//
+	// +optional
+	kubeContext string,
+	// The Kubernetes namespace to deploy to; by default the context's.
+	//
+	// +optional
+	namespace string,
+	// Manifests to apply; without them, good ones are made. See "release deploy".
+	//
+	// +optional
+	manifests *dagger.Directory,
+	// Values for a Helm chart; of several files, the later ones win.
+	//
+	// +optional
+	values []*dagger.File,
+	// Who deploys, for the record.
+	//
+	// +optional
+	// +default="dagger call"
+	by string,
+	// Where to tell how the deployment ended: env:WEBHOOK_URL
+	//
+	// +optional
+	webhook *dagger.Secret,
 ) (string, error) {
-	r, err := s.PipelineReport(ctx, publish, promote, key, password, publicKey, kms, database, databaseDir, environment, moveTag)
+	r, err := s.PipelineReport(ctx, publish, promote, key, password, publicKey, kms, database, databaseDir, environment, moveTag,
+		kubeconfig, cluster, kubeContext, namespace, manifests, values, by, webhook)
 	if err != nil {
 		return "", err
 	}
@@ -116,15 +150,54 @@ func (s *Slipway) PipelineReport(
 	//
 	// +optional
 	moveTag bool,
+	// A Kubernetes cluster to deploy to in the end: file:kubeconfig. It holds its certificates and tokens itself.
+	//
+	// +optional
+	kubeconfig *dagger.Secret,
+	// A cluster on the caller's own machine (kind, k3d, minikube): tcp://127.0.0.1:6443
+	//
+	// +optional
+	cluster *dagger.Service,
+	// The kubeconfig's context, if not its current one.
+	//
+	// +optional
+	kubeContext string,
+	// The Kubernetes namespace to deploy to; by default the context's.
+	//
+	// +optional
+	namespace string,
+	// Manifests to apply; without them, good ones are made. See "release deploy".
+	//
+	// +optional
+	manifests *dagger.Directory,
+	// Values for a Helm chart; of several files, the later ones win.
+	//
+	// +optional
+	values []*dagger.File,
+	// Who deploys, for the record.
+	//
+	// +optional
+	// +default="dagger call"
+	by string,
+	// Where to tell how the deployment ended: env:WEBHOOK_URL
+	//
+	// +optional
+	webhook *dagger.Secret,
 ) (*Report, error) {
 	switch {
 	case len(promote) > 0 && publish == "":
 		return nil, errors.New("pipeline: --promote without --publish: there is no release to promote")
+	case kubeconfig != nil && publish == "":
+		return nil, errors.New("pipeline: --kubeconfig without --publish: there is no release to deploy")
 	case publish != "" && key == nil && kms == "":
 		return nil, errors.New("pipeline: --publish without a key: give --key file:cosign.key, or --kms with a key management service's URI")
 	}
 	p := &pipeline{slipway: s, began: time.Now(), publish: publish, promote: promote, key: key, password: password, publicKey: publicKey,
 		kms: kms, database: database, databaseDir: databaseDir, environment: environment, moveTag: moveTag}
+	if kubeconfig != nil {
+		p.deployment = s.Deployment(kubeconfig, cluster, kubeContext, namespace, "")
+		p.rollout = &rollout{manifests: manifests, values: values, flags: []string{"-by", by}, key: key, password: password, kms: kms, webhook: webhook}
+	}
 	p.run(ctx)
 	return p.report(ctx)
 }
@@ -143,6 +216,9 @@ type pipeline struct {
 	databaseDir *dagger.Directory
 	environment string
 	moveTag     bool
+	// deployment is where to deploy to, and rollout how; nil when not.
+	deployment *Deployment
+	rollout    *rollout
 
 	mu     sync.Mutex
 	stages []*stageRun
@@ -160,6 +236,8 @@ type stageRun struct {
 	Start   float64 `json:"startSeconds"`
 	Seconds float64 `json:"seconds"`
 	NotRun  string  `json:"notRun,omitempty"`
+	// Exit is the stage program's exit code.
+	Exit int `json:"exitCode"`
 
 	files *dagger.Directory
 }
@@ -173,7 +251,7 @@ type releaseRef struct {
 var street = []struct{ stage, title string }{
 	{"plan", "Plan"}, {"key", "Signing key"}, {"lint", "Lint"}, {"test", "Test"}, {"build", "Build"}, {"image", "Image"}, {"sbom", "SBOM"},
 	{"vulndb", "Vulnerability database"}, {"scan", "Scan"}, {"smoke", "Smoke test"}, {"attest", "Attest"}, {"sign", "Sign"},
-	{"publish", "Publish"}, {"verify", "Verify"}, {"promote", "Promote"},
+	{"publish", "Publish"}, {"verify", "Verify"}, {"promote", "Promote"}, {"deploy", "Deploy"},
 }
 
 func title(stage string) string {
@@ -196,10 +274,12 @@ func (p *pipeline) step(dir, stage string, do func() (*Report, error)) (*Report,
 	if err != nil {
 		var failed *stageError
 		if errors.As(err, &failed) {
-			r = failed.report
+			r, sr.Exit = failed.report, failed.code
 		} else {
-			r = crashed(stage, err)
+			r, sr.Exit = crashed(stage, err), exitWorld
 		}
+	} else if !r.ok() {
+		sr.Exit = exitFail
 	}
 	sr.files = r.Files
 	p.mu.Lock()
@@ -237,7 +317,7 @@ func (p *pipeline) run(ctx context.Context) {
 		return
 	}
 	if p.facts, err = plan.facts(ctx); err != nil {
-		p.stages = append(p.stages, &stageRun{Stage: "plan", Title: title("plan"), Dir: "plan", files: crashed("plan", err).Files})
+		p.stages = append(p.stages, &stageRun{Stage: "plan", Title: title("plan"), Dir: "plan", Exit: exitWorld, files: crashed("plan", err).Files})
 		return
 	}
 	checked, err := p.check(ctx, plan)
@@ -245,7 +325,7 @@ func (p *pipeline) run(ctx context.Context) {
 		return
 	}
 	if p.publish == "" || checked.artifact == nil {
-		for _, stage := range []string{"attest", "sign", "publish", "verify", "promote"} {
+		for _, stage := range []string{"attest", "sign", "publish", "verify", "promote", "deploy"} {
 			p.skip(stage, "no --publish")
 		}
 		return
@@ -373,11 +453,25 @@ func (p *pipeline) release(ctx context.Context, c *checked) {
 	if p.publicKey == nil && p.kms == "" {
 		p.publicKey = signed.Files.File("signed/key.pub")
 	}
-	p.promoteAll(ctx, rel)
+	if rel, err = p.promoteAll(ctx, rel); err != nil {
+		return
+	}
+	p.deploy(ctx, rel)
 }
 
-// promoteAll verifies the release where it is and hands it on, from one repository to the next.
-func (p *pipeline) promoteAll(ctx context.Context, rel *Release) {
+// deploy takes the release from where it was promoted to last to the cluster.
+func (p *pipeline) deploy(ctx context.Context, rel *Release) {
+	if p.deployment == nil {
+		p.skip("deploy", "no --kubeconfig")
+		return
+	}
+	// How it ended is the report's last line, whatever it is.
+	_, _ = p.step("deploy", "deploy", func() (*Report, error) { return rel.deploy(ctx, rel.Reference, p.deployment, p.rollout) })
+}
+
+// promoteAll verifies the release where it is and hands it on, from one repository to the next. It returns the release where it is in the
+// end.
+func (p *pipeline) promoteAll(ctx context.Context, rel *Release) (*Release, error) {
 	for i := range len(p.promote) + 1 {
 		to := ""
 		if i < len(p.promote) {
@@ -387,7 +481,7 @@ func (p *pipeline) promoteAll(ctx context.Context, rel *Release) {
 			return rel.verify(ctx, p.publicKey, p.kms, p.environment, to)
 		})
 		if err != nil {
-			return
+			return nil, err
 		}
 		if to == "" {
 			break
@@ -400,13 +494,14 @@ func (p *pipeline) promoteAll(ctx context.Context, rel *Release) {
 			rel, err = p.slipway.release(r)
 			return r, err
 		}); err != nil {
-			return
+			return nil, err
 		}
 		p.refs = append(p.refs, releaseRef{"promoted", rel.Reference})
 	}
 	if len(p.promote) == 0 {
 		p.skip("promote", "no --promote")
 	}
+	return rel, nil
 }
 
 func numbered(name string, i int) string {

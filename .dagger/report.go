@@ -91,6 +91,7 @@ func (r *Report) output(name string) (string, error) {
 // stageError is wrong input or a failing world: the stage could not decide. Its report goes with it.
 type stageError struct {
 	report *Report
+	code   int
 	text   string
 }
 
@@ -135,7 +136,7 @@ func (e *execution) report(ctx context.Context, stage string) (*Report, error) {
 		if said == "" {
 			said = fmt.Sprintf("%s: ended with exit code %d: %s", stage, e.code, res.Error)
 		}
-		return nil, &stageError{report: r, text: said}
+		return nil, &stageError{report: r, code: e.code, text: said}
 	}
 	if r.ok() != (e.code == exitPass) {
 		return nil, fmt.Errorf("%s: exit code %d contradicts the verdict %q", stage, e.code, res.Verdict)

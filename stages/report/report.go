@@ -45,6 +45,8 @@ type StageRun struct {
 	Start   float64 `json:"startSeconds"`
 	Seconds float64 `json:"seconds"`
 	NotRun  string  `json:"notRun,omitempty"`
+	// ExitCode is the stage program's.
+	ExitCode int `json:"exitCode"`
 }
 
 // Reference is where the release went.
@@ -56,16 +58,18 @@ type Reference struct {
 
 // Run is summary.json.
 type Run struct {
-	Schema     string         `json:"schema"`
-	Name       string         `json:"name"`
-	Version    string         `json:"version"`
-	Commit     string         `json:"commit"`
-	Started    string         `json:"started"`
-	Verdict    result.Verdict `json:"verdict"`
-	Summary    string         `json:"summary"`
-	Digest     string         `json:"digest"`
-	References []Reference    `json:"references"`
-	Stages     []Stage        `json:"stages"`
+	Schema  string         `json:"schema"`
+	Name    string         `json:"name"`
+	Version string         `json:"version"`
+	Commit  string         `json:"commit"`
+	Started string         `json:"started"`
+	Verdict result.Verdict `json:"verdict"`
+	// ExitCode is what a program that stands for the whole run ends with: 0 when every gate opened, else that of the stage that decided.
+	ExitCode   int         `json:"exitCode"`
+	Summary    string      `json:"summary"`
+	Digest     string      `json:"digest"`
+	References []Reference `json:"references"`
+	Stages     []Stage     `json:"stages"`
 }
 
 // Stage is a stage of the run with its result.
@@ -197,7 +201,7 @@ func collect(in *Input, root *os.Root) *Run {
 			}
 			st.Verdict, st.Summary, st.Findings, st.Metrics, st.Tools, st.Inputs = r.Verdict, r.Summary, r.Findings, r.Metrics, r.Tools, r.Inputs
 			if !r.Verdict.OK() && (bad == "" || r.Verdict == result.Fail && run.Verdict != result.Fail) {
-				bad, run.Verdict = st.Title, r.Verdict
+				bad, run.Verdict, run.ExitCode = st.Title, r.Verdict, max(1, s.ExitCode)
 			}
 		}
 		run.Stages = append(run.Stages, st)
@@ -206,7 +210,7 @@ func collect(in *Input, root *os.Root) *Run {
 	case bad != "":
 		run.Summary = fmt.Sprintf("%s did not pass", bad)
 	case ran == 0 || blocked:
-		run.Verdict, run.Summary = result.Inconclusive, "stages are missing without a reason"
+		run.Verdict, run.ExitCode, run.Summary = result.Inconclusive, 1, "stages are missing without a reason"
 	default:
 		run.Summary = fmt.Sprintf("%d stages passed", ran)
 	}

@@ -50,6 +50,7 @@ func TestVerdict(t *testing.T) {
 			[]StageRun{{Stage: "lint", Title: "Lint", Dir: "lint"}, {Stage: "test", Title: "Test", Dir: "test"}, {Stage: "sign", Title: "Sign", NotRun: "earlier"}},
 			result.Fail, "TestX"},
 		{"inconclusive", map[string]*result.Result{"scan": unclear}, []StageRun{{Stage: "scan", Title: "Scan", Dir: "scan"}}, result.Inconclusive, "stale"},
+		{"the world failed", map[string]*result.Result{"scan": unclear}, []StageRun{{Stage: "scan", Title: "Scan", Dir: "scan", ExitCode: 3}}, result.Inconclusive, "stale"},
 		{"fail outweighs inconclusive", map[string]*result.Result{"scan": unclear, "test": fail},
 			[]StageRun{{Stage: "scan", Title: "Scan", Dir: "scan"}, {Stage: "test", Title: "Test", Dir: "test"}}, result.Fail, "Test did not pass"},
 		{"lost result", nil, []StageRun{{Stage: "lint", Title: "Lint", Dir: "lint"}}, result.Inconclusive, "result.json"},
@@ -65,6 +66,18 @@ func TestVerdict(t *testing.T) {
 			}
 			if r.Verdict != tt.want {
 				t.Errorf("verdict = %s, want %s", r.Verdict, tt.want)
+			}
+			var summary Run
+			read(t, in.Out, "summary.json", &summary)
+			exit := 0
+			if tt.want != result.Pass {
+				exit = 1
+			}
+			for _, s := range tt.runs {
+				exit = max(exit, s.ExitCode)
+			}
+			if summary.ExitCode != exit {
+				t.Errorf("the exit code is %d, want %d", summary.ExitCode, exit)
 			}
 			text, err := os.ReadFile(filepath.Join(in.Out, "summary.txt"))
 			if err != nil {
