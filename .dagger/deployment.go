@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"dagger/slipway/internal/dagger"
@@ -212,7 +211,7 @@ func (d *Deployment) act(ctx context.Context, what, by string, webhook *dagger.S
 // run is execute with the cluster.
 func (d *Deployment) run(ctx context.Context, ctr *dagger.Container, webhook *dagger.Secret, args []string) (*Report, error) {
 	if d.Kubeconfig == nil {
-		return nil, errors.New("deploy: no kubeconfig: give --kubeconfig file:kubeconfig")
+		return nil, inputf("deploy: no kubeconfig: give --kubeconfig file:kubeconfig")
 	}
 	ctr = ctr.WithMountedSecret("/secrets/kubeconfig", d.Kubeconfig)
 	args = append(args, "-kubeconfig", "/secrets/kubeconfig")
@@ -261,7 +260,7 @@ func clusterEndpoint(ctx context.Context, cluster *dagger.Service) (string, erro
 		return "", fmt.Errorf("deploy: --cluster: %w", err)
 	}
 	if len(ports) == 0 {
-		return "", errors.New("deploy: --cluster has no port: write tcp://127.0.0.1:6443")
+		return "", inputf("deploy: --cluster has no port: write tcp://127.0.0.1:6443")
 	}
 	port, err := ports[0].Port(ctx)
 	if err != nil {

@@ -270,16 +270,15 @@ var errStopped = errors.New("stopped")
 func (p *pipeline) step(dir, stage string, do func() (*Report, error)) (*Report, error) {
 	start := time.Now()
 	r, err := do()
-	sr := &stageRun{Stage: stage, Title: title(stage), Dir: dir, Start: start.Sub(p.began).Seconds(), Seconds: time.Since(start).Seconds()}
+	sr := &stageRun{Stage: stage, Title: title(stage), Dir: dir, Start: start.Sub(p.began).Seconds(), Seconds: time.Since(start).Seconds(),
+		Exit: exitCode(r, err)}
 	if err != nil {
 		var failed *stageError
 		if errors.As(err, &failed) {
-			r, sr.Exit = failed.report, failed.code
+			r = failed.report
 		} else {
-			r, sr.Exit = crashed(stage, err), exitWorld
+			r = crashed(stage, err)
 		}
-	} else if !r.ok() {
-		sr.Exit = exitFail
 	}
 	sr.files = r.Files
 	p.mu.Lock()

@@ -30,7 +30,7 @@ func (s *Slipway) registryAccess(ctr *dagger.Container, may access, refs ...stri
 			continue
 		}
 		if s.Registry == nil {
-			return nil, nil, fmt.Errorf("reference %q names this machine, which a container cannot reach: "+
+			return nil, nil, inputf("reference %q names this machine, which a container cannot reach: "+
 				"add --registry tcp://%s before the function", ref, host)
 		}
 		bound[host] = true

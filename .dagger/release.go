@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -139,7 +138,7 @@ func (s *Slipway) withKey(ctr *dagger.Container, key, password *dagger.Secret, k
 	var flags []string
 	switch {
 	case key != nil && kms != "":
-		return nil, nil, errors.New("sign: --key and --kms exclude each other: give one")
+		return nil, nil, inputf("sign: --key and --kms exclude each other: give one")
 	case key != nil:
 		ctr = ctr.WithMountedSecret("/secrets/key", key)
 		flags = append(flags, "-key", "/secrets/key")
@@ -147,7 +146,7 @@ func (s *Slipway) withKey(ctr *dagger.Container, key, password *dagger.Secret, k
 		ctr = s.withKeyCredentials(ctr)
 		flags = append(flags, "-key", kms)
 	default:
-		return nil, nil, errors.New("sign: no key: give --key file:cosign.key, or --kms with a key management service's URI")
+		return nil, nil, inputf("sign: no key: give --key file:cosign.key, or --kms with a key management service's URI")
 	}
 	if password != nil {
 		ctr = ctr.WithMountedSecret("/secrets/password", password)
@@ -284,7 +283,7 @@ func (r *Release) verify(ctx context.Context, publicKey *dagger.File, kms, envir
 	ctr := s.program("verify").WithMountedFile("/plan/plan.json", plan.Files.File("plan.json"))
 	switch {
 	case publicKey != nil && kms != "":
-		return nil, errors.New("verify: --public-key and --kms exclude each other: give one")
+		return nil, inputf("verify: --public-key and --kms exclude each other: give one")
 	case publicKey != nil:
 		ctr = ctr.WithMountedFile("/trust/key.pub", publicKey)
 		args = append(args, "-pub", "/trust/key.pub")
@@ -292,7 +291,7 @@ func (r *Release) verify(ctx context.Context, publicKey *dagger.File, kms, envir
 		ctr = s.withKeyCredentials(ctr)
 		args = append(args, "-pub", kms)
 	default:
-		return nil, errors.New("verify: no key: give --public-key cosign.pub, or --kms with a key management service's URI")
+		return nil, inputf("verify: no key: give --public-key cosign.pub, or --kms with a key management service's URI")
 	}
 	if environment != "" {
 		args = append(args, "-environment", environment)

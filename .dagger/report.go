@@ -32,8 +32,33 @@ type Report struct {
 const (
 	exitPass  = 0
 	exitFail  = 1
+	exitInput = 2
 	exitWorld = 3
 )
+
+// inputError is the caller's to mend, and was found before any program ran.
+type inputError struct{ error }
+
+func inputf(format string, args ...any) error { return inputError{fmt.Errorf(format, args...)} }
+
+// exitCode is what a stage that ended with an error, or with a report, stands for.
+func exitCode(r *Report, err error) int {
+	var (
+		failed *stageError
+		input  inputError
+	)
+	switch {
+	case errors.As(err, &failed):
+		return failed.code
+	case errors.As(err, &input):
+		return exitInput
+	case err != nil:
+		return exitWorld
+	case !r.ok():
+		return exitFail
+	}
+	return exitPass
+}
 
 // stageResult is the part of result.json that this layer reads.
 type stageResult struct {

@@ -42,9 +42,14 @@ installed() {
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $package >/dev/null
 }
 
-# judges are the programs that are not made from Go modules: a browser for the report, Python for the SBOM formats' validators, and curl.
+# judges are the programs that are not made from Go modules: a browser for the report, Python for the SBOM formats' validators, curl, and what runs
+# the CI wrappers without their services.
 judges() {
   installed Chromium chromium sh -c 'command -v chromium || command -v chromium-browser || command -v google-chrome || command -v chrome'
   installed "Python with venv" "python3 python3-venv" python3 -c 'import venv, ensurepip'
   installed curl curl sh -c 'command -v curl'
+  installed "Node.js with npm" "nodejs npm" sh -c 'command -v node && command -v npm'
+  installed "Groovy with Java" "groovy default-jre-headless" sh -c 'command -v java && ls /usr/share/groovy/lib/groovy-2*.jar'
+  installed socat socat sh -c 'command -v socat'
+  installed rsync rsync sh -c 'command -v rsync'
 }

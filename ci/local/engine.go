@@ -50,7 +50,11 @@ func (m *machine) ensureEngine(ctx context.Context, registry string) error {
 		return err
 	}
 	socket := strings.TrimPrefix(m.socket(), "unix://")
-	if p, err := m.readProcess("engine"); err == nil && p.alive() && p.Inputs == inputs && answers("unix", socket) {
+	listener, err := m.listener()
+	if err != nil {
+		return err
+	}
+	if p, err := m.readProcess("engine"); err == nil && p.alive() && p.Inputs == inputs && p.Listener == listener && answers("unix", socket) {
 		return nil
 	}
 	if os.Geteuid() != 0 {
@@ -62,7 +66,7 @@ func (m *machine) ensureEngine(ctx context.Context, registry string) error {
 	if err := m.stopEngine(ctx); err != nil {
 		return fmt.Errorf("stopping the old engine: %w", err)
 	}
-	return m.log.step("starting the engine", func() error { return m.startEngine(ctx, registry, socket, inputs) })
+	return m.log.step("starting the engine", func() error { return m.startEngine(ctx, registry, socket, inputs, listener) })
 }
 
 // build makes the programs and images at the same time: compilers wait for the network now and then, and so does apt.
@@ -213,7 +217,7 @@ func (m *machine) stopEngine(ctx context.Context) error {
 	return errors.Join(m.stop("engine", patience), m.removeNetwork(ctx))
 }
 
-func (m *machine) startEngine(ctx context.Context, registry, socket, inputs string) error {
+func (m *machine) startEngine(ctx context.Context, registry, socket, inputs string, listener listener) error {
 	if err := m.plugins(); err != nil {
 		return err
 	}
@@ -251,6 +255,7 @@ insecure-entitlements = ["security.insecure"]
 	}
 	cmd := exec.Command(m.path("bin", "dagger-engine"), "--config", m.path("run", "engine.toml"), "--addr", m.socket(),
 		"--oci-cni-binary-dir", m.path("cni"), "--network-name", name, "--network-cidr", cidr)
+	cmd.Args = append(cmd.Args, listener.flags()...)
 	own, err := m.nameService()
 	if err != nil {
 		return err
@@ -264,7 +269,7 @@ insecure-entitlements = ["security.insecure"]
 		"DAGGER_GO_SDK_MANIFEST_DIGEST="+string(digest))
 	// The engine mounts its own /etc/resolv.conf: the machine's must not change.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	return m.start("engine", process{Address: m.socket(), Inputs: inputs}, cmd, func() bool { return answers("unix", socket) }, time.Minute)
+	return m.start("engine", process{Address: m.socket(), Inputs: inputs, Listener: listener}, cmd, func() bool { return answers("unix", socket) }, time.Minute)
 }
 
 // inputs is a hash of everything that the engine and the images are made from. When it changes, they are made again.

@@ -196,6 +196,9 @@ func (m *machine) status(w io.Writer, asJSON bool) error {
 	}
 	fmt.Fprintf(w, "%-9s %s\n", "cache", m.root)
 	show("engine", s.Engine)
+	if s.Engine != nil && s.Engine.Listener.Address != "" {
+		fmt.Fprintf(w, "%-9s tls://%s\n", "", s.Engine.Listener.Address)
+	}
 	show("registry", s.Registry)
 	if s.Cluster == nil {
 		show("cluster", nil)

@@ -15,9 +15,13 @@ import (
 
 const usage = `usage: ci/local/run COMMAND
 
-  up [--registry-only] [--cluster]     build what is missing and start the engine and the registry; a no-op when they run.
+  up [--registry-only] [--cluster] [--listen HOST:PORT --tls DIR]
+                                       build what is missing and start the engine and the registry; a no-op when they run.
                                        --cluster adds a Kubernetes node with a gateway and Prometheus (root, 17 GB,
-                                       a quarter of an hour or more the first time)
+                                       a quarter of an hour or more the first time).
+                                       --listen lets runners on other machines use the engine, those with a
+                                       certificate of the authority in DIR (ca.pem, cert.pem, key.pem); --listen ""
+                                       ends that
   exec [--registry-only] [--cluster] -- CMD ARGS
                                        up, then run CMD with dagger on the PATH and SLIPWAY_REGISTRY set;
                                        with --cluster also kubectl and KUBECONFIG
@@ -65,6 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	follow := fs.Bool("f", false, "")
 	withCluster := fs.Bool("cluster", false, "")
 	addr := fs.String("addr", "", "")
+	listen, tlsDir := fs.String("listen", "", ""), fs.String("tls", "", "")
 	namespace, in, out := fs.String("namespace", "", ""), fs.String("in", "", ""), fs.String("out", "", "")
 	if args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
 		fmt.Fprint(stdout, usage)
@@ -76,6 +81,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	switch args[0] {
 	case "up":
+		given := false
+		fs.Visit(func(f *flag.Flag) { given = given || f.Name == "listen" })
+		if given {
+			if err := m.setListener(*listen, *tlsDir); err != nil {
+				return err
+			}
+		} else if *tlsDir != "" {
+			return usagef("--tls without --listen HOST:PORT")
+		}
 		return m.up(ctx, parts{engine: !*registryOnly, cluster: *withCluster})
 	case "exec":
 		if fs.NArg() == 0 {

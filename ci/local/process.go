@@ -22,6 +22,8 @@ type process struct {
 	Address string `json:"address"`
 	// Inputs is the hash of what it was started from.
 	Inputs string `json:"inputs,omitempty"`
+	// Listener is where the engine listens beside its socket.
+	Listener listener `json:"listener,omitzero"`
 }
 
 func (p *process) alive() bool {

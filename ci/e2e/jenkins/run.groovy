@@ -3,7 +3,7 @@
 //
 //   java -cp groovy-all.jar groovy.ui.GroovyMain run.groovy JENKINSFILE REPOSITORY WORK CREDENTIALS [CHANGE]
 //
-// CREDENTIALS is a file of ID=VALUE lines (USER:PASSWORD for those with both); CHANGE is a change request's number. WORK gets workspace, tmp and
+// CREDENTIALS is a file of ID=VALUE lines (USER:PASSWORD for those with both, \n for the end of a line); CHANGE is a change request's number. WORK gets workspace, tmp and
 // archive. It ends with 0 for SUCCESS, 1 for FAILURE and 2 for a Jenkinsfile that is not valid.
 class Invalid extends RuntimeException { Invalid(String m) { super(m) } }
 class Failure extends RuntimeException { Failure(String m) { super(m) } }
@@ -116,7 +116,7 @@ class Job {
 
 def (file, repository, work, secrets) = args.take(4).collect { new File(it).absoluteFile }
 def job = new Job(repository: repository, workspace: new File(work, 'workspace'), tmp: new File(work, 'tmp'), archive: new File(work, 'archive'),
-  change: args.size() > 4 ? args[4] : null, credentials: secrets.readLines().collectEntries { it.split('=', 2) as List })
+  change: args.size() > 4 ? args[4] : null, credentials: secrets.readLines().collectEntries { it.replace('\\n', '\n').split('=', 2) as List })
 job.tmp.mkdirs()
 job.env = [WORKSPACE: job.workspace.path, WORKSPACE_TMP: job.tmp.path, BUILD_NUMBER: '1', CI: 'true']
 try {
