@@ -64,6 +64,18 @@ func (c *cluster) state(elem ...string) string {
 
 func (c *cluster) bin(name string) string { return c.path("cluster", "bin", name) }
 
+// tools is a folder with kubectl and nothing else, for a PATH: the node's own programs have names that others use.
+func (c *cluster) tools() (string, error) {
+	dir := c.path("cluster", "tools")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	if err := os.Symlink(c.bin("kubectl"), filepath.Join(dir, "kubectl")); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	return dir, nil
+}
+
 func (c *cluster) kubeconfig() string { return c.path("cluster", "kubeconfig") }
 
 // component is a program of the node, in the order in which they start.

@@ -2,13 +2,20 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
+	"math/big"
 	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -174,7 +181,8 @@ func TestLayerIsReproducible(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	testMachine(t)
-	for _, args := range [][]string{nil, {"nonsense"}, {"exec"}, {"logs", "nonsense"}, {"up", "--nonsense"}} {
+	for _, args := range [][]string{nil, {"nonsense"}, {"exec"}, {"logs", "nonsense"}, {"up", "--nonsense"}, {"up", "--listen", "nowhere"}, {"up", "--listen", ":1"},
+		{"up", "--listen", ":1", "--tls", "/nonexistent"}, {"up", "--tls", "/nonexistent"}} {
 		err := run(t.Context(), args, io.Discard, io.Discard)
 		if _, ok := errors.AsType[usageError](err); !ok {
 			t.Errorf("%q: error = %v, want a usage error", args, err)

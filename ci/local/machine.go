@@ -125,7 +125,11 @@ func (m *machine) exec(ctx context.Context, p parts, args []string) error {
 	env := map[string]string{"SLIPWAY_REGISTRY": reg.Address, "PATH": os.Getenv("PATH")}
 	if p.cluster {
 		c := m.cluster(reg.Address)
-		env["PATH"] = c.path("cluster", "bin") + ":" + env["PATH"]
+		tools, err := c.tools()
+		if err != nil {
+			return err
+		}
+		env["PATH"] = tools + ":" + env["PATH"]
 		env["KUBECONFIG"] = c.kubeconfig()
 	}
 	if p.engine {
