@@ -241,10 +241,16 @@ func copyText(t *testing.T, path, text string) {
 func (w *wrappers) byGitLab(t *testing.T, publish string) run {
 	t.Helper()
 	dir := w.clone(t)
-	copyFile(t, filepath.Join(w.slipway, "ci", "gitlab", "slipway.yml"), filepath.Join(dir, ".slipway", "slipway.yml"))
-	copyText(t, filepath.Join(dir, ".gitlab-ci.yml"), fmt.Sprintf("include:\n  - local: .slipway/slipway.yml\n    inputs: {commit: %q, repository: %q, publish: %q, release-if: $CI_COMMIT_BRANCH, database: %q, toolbox: %q, options: %q, registry: \"\"}\n",
-		w.commit, w.url(), publish, shared.database, w.toolbox, w.options()))
-	copyText(t, filepath.Join(dir, ".git", "info", "exclude"), ".gitlab-ci.yml\n.gitlab-ci-local\n.slipway\n")
+	// gitlab-ci-local looks for another project's file where it would have kept a copy.
+	copyFile(t, filepath.Join(w.slipway, "ci", "gitlab", "slipway.yml"),
+		filepath.Join(dir, ".gitlab-ci-local", "includes", "git.example.com", "slipwayhq", "slipway", w.commit, "ci", "gitlab", "slipway.yml"))
+	copyText(t, filepath.Join(dir, ".gitlab-ci.yml"), fmt.Sprintf(`include:
+  - project: slipwayhq/slipway
+    ref: %[1]s
+    file: ci/gitlab/slipway.yml
+    inputs: {commit: %[1]q, repository: %q, publish: %q, release-if: $CI_COMMIT_BRANCH, database: %q, toolbox: %q, options: %q, registry: ""}
+`, w.commit, w.url(), publish, shared.database, w.toolbox, w.options()))
+	copyText(t, filepath.Join(dir, ".git", "info", "exclude"), ".gitlab-ci.yml\n.gitlab-ci-local\n")
 	job := "slipway-release"
 	args := []string{"-C", dir, filepath.Join(w.emulators, "node_modules", ".bin", "gitlab-ci-local"), "--force-shell-executor", "--shell-executor-no-image", "--no-shell-isolation",
 		"--no-color", "--home", t.TempDir(), "--variable", "SLIPWAY_PASSWORD=" + password}

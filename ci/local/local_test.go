@@ -104,6 +104,48 @@ func TestStaleProcess(t *testing.T) {
 	}
 }
 
+// A listener is kept for the next start, and one that the engine could not open is not.
+func TestListener(t *testing.T) {
+	m := testMachine(t)
+	dir := t.TempDir()
+	if err := m.setListener("127.0.0.1:1", dir); err == nil {
+		t.Error("a folder without certificates was taken")
+	}
+	if l, err := m.listener(); err != nil || l != (listener{}) || l.flags() != nil {
+		t.Errorf("nothing was set, and the listener is %+v, %v", l, err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{tlsAuthority: {Type: "CERTIFICATE", Bytes: der}, tlsCertificate: {Type: "CERTIFICATE", Bytes: der}, tlsKey: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.setListener("127.0.0.1:1", dir); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := m.listener(); err != nil || l.Address != "127.0.0.1:1" || !slices.Contains(l.flags(), "tcp://127.0.0.1:1") {
+		t.Errorf("the listener is %+v, %v", l, err)
+	}
+	if err := m.setListener("", ""); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := m.listener(); err != nil || l.flags() != nil {
+		t.Errorf("it was ended, and is %+v, %v", l, err)
+	}
+}
+
 func TestStartAndStop(t *testing.T) {
 	m := testMachine(t)
 	flag := m.path("run", "ready")
