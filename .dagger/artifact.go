@@ -25,6 +25,8 @@ type Artifact struct {
 	// +private
 	ImageReport *Report
 	// +private
+	Reports []*OwnReport
+	// +private
 	Signed *dagger.Directory
 	// +private
 	Repository string

@@ -109,6 +109,10 @@ func (a *Artifact) attest(ctx context.Context, sbom, scan, test, lint *Report) (
 		ctr = ctr.WithMountedDirectory("/results/lint", lint.Files)
 		args = append(args, "-result", "lint=/results/lint")
 	}
+	for _, r := range a.Reports {
+		ctr = ctr.WithMountedDirectory("/reports/"+r.Name, r.Files)
+		args = append(args, "-report", r.Name+"=/reports/"+r.Name)
+	}
 	return run(ctx, "attest", ctr, args)
 }
 

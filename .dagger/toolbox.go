@@ -13,7 +13,7 @@ import (
 // The stage programs by what they cost to compile: somebody who only lints does not wait for the scanners.
 var (
 	lightPrograms = []string{"plan/cmd/plan", "lint/cmd/lint", "test/cmd/gotest", "build/cmd/gobuild", "image/cmd/image",
-		"smoke/cmd/smoke", "report/cmd/report", "lock/cmd/lock", "keys/cmd/keypair"}
+		"smoke/cmd/smoke", "report/cmd/report", "lock/cmd/lock", "keys/cmd/keypair", "generate/cmd/generate"}
 	heavyPrograms = []string{"sbom/cmd/sbom", "vulndb/cmd/vulndb", "scan/cmd/scan", "attest/cmd/attest", "sign/cmd/sign",
 		"publish/cmd/publish", "verify/cmd/verify", "promote/cmd/promote"}
 	// Who deploys waits for a Kubernetes client, and nobody else.

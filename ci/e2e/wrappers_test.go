@@ -268,17 +268,27 @@ func (w *wrappers) byJenkins(t *testing.T, publish string) run {
 	t.Helper()
 	dir := t.TempDir()
 	file, credentials, work := filepath.Join(dir, "Jenkinsfile"), filepath.Join(dir, "credentials"), filepath.Join(dir, "work")
+	repository, tag := splitTag(publish)
 	copyText(t, file, w.edited(t, "ci/jenkins/Jenkinsfile", "https://github.com/slipwayhq/slipway.git", w.url(), noCommit, w.commit,
 		"SLIPWAY_DATABASE = ''", "SLIPWAY_DATABASE = '"+shared.database+"'", "SLIPWAY_TOOLBOX = ''", "SLIPWAY_TOOLBOX = '"+w.toolbox+"'",
-		"SLIPWAY_OPTIONS = ''", "SLIPWAY_OPTIONS = '"+w.options()+"'", "RELEASE_TO = ''", "RELEASE_TO = '"+publish+"'"))
+		"SLIPWAY_OPTIONS = ''", "SLIPWAY_OPTIONS = '"+w.options()+"'", "RELEASE_TO = 'ghcr.io/you/app'", "RELEASE_TO = '"+repository+"'"))
 	copyText(t, credentials, "slipway-password="+password+"\nslipway-registry=nobody:nothing\nslipway-key="+strings.ReplaceAll(secret(t), "\n", `\n`)+"\n")
 	args := []string{"-XX:TieredStopAtLevel=1", "-cp", "/usr/share/groovy/lib/*", "groovy.ui.GroovyMain", filepath.Join(shared.root, "ci", "e2e", "jenkins", "run.groovy"),
 		file, w.source, work, credentials}
-	if publish == "" {
-		args = append(args, "7")
+	if tag != "" {
+		args = append(args, tag)
 	}
 	out := command(t, 30*time.Minute, "java", args...)
 	return run{filepath.Join(work, "archive", "slipway-report"), out.code, out.stdout + out.stderr}
+}
+
+// splitTag splits what some services take apart.
+func splitTag(reference string) (repository, tag string) {
+	i := strings.LastIndex(reference, ":")
+	if i < 0 {
+		return reference, ""
+	}
+	return reference[:i], reference[i+1:]
 }
 
 // byCircleCI runs the run steps of the configuration's one command, with the parameters that its job gives.
@@ -287,13 +297,12 @@ func (w *wrappers) byCircleCI(t *testing.T, publish string) run {
 	var config struct {
 		Parameters map[string]struct{ Default string }
 		Commands   map[string]struct{ Steps []yaml.Node }
-		Jobs       map[string]struct{ Steps []map[string]map[string]string }
+		Jobs       map[string]struct {
+			Steps []map[string]map[string]string
+		}
 	}
 	decodeYAML(t, w.edited(t, "ci/circleci/config.yml", "https://github.com/slipwayhq/slipway.git", w.url(), noCommit, w.commit), &config)
-	repository, tag := publish, ""
-	if i := strings.LastIndex(publish, ":"); i > 0 {
-		repository, tag = publish[:i], publish[i+1:]
-	}
+	repository, tag := splitTag(publish)
 	given := map[string]string{"pipeline.git.tag": tag}
 	for name, p := range config.Parameters {
 		given["pipeline.parameters."+name] = p.Default
@@ -458,53 +467,6 @@ func (w *wrappers) measure(t *testing.T, r run, publish string) equal {
 	return equal{s.Digest, hex.EncodeToString(sum.Sum(nil)), strings.Join(verdicts, " "), strings.Join(attested, "; ")}
 }
 
-// TestEqualEverywhere runs one commit by hand and as every CI service does, each time with everything that the engine remembers thrown away, and
-// prints what came out.
-func TestEqualEverywhere(t *testing.T) {
-	w := newWrappers(t, "sample")
-	rows := []struct {
-		name string
-		how  func(*testing.T, string) run
-	}{
-		{"dagger call", w.byHand},
-		{"GitHub, under act", w.byGitHub},
-		{"GitLab, under gitlab-ci-local", w.byGitLab},
-		{"Jenkins, its Jenkinsfile by Groovy", w.byJenkins},
-		{"CircleCI, its steps", w.byCircleCI},
-		{"Azure, its steps", w.byAzure},
-		{"an engine elsewhere, by TLS", w.byRemote},
-	}
-	var text bytes.Buffer
-	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "RUN\tDIGEST\tSBOMS\tSTAGES\tEVIDENCE\tSECONDS")
-	var first equal
-	for i, row := range rows {
-		t.Run(row.name, func(t *testing.T) {
-			tool(t, "dagger", "core", "engine", "local-cache", "prune")
-			publish := fmt.Sprintf("%s/equal/%d/sample:e2e-%d", shared.registry, i, time.Now().UnixNano())
-			began := time.Now()
-			r := row.how(t, publish)
-			if r.report == "" {
-				t.Skip(r.log)
-			}
-			took := time.Since(began)
-			got := w.measure(t, r, publish)
-			if i == 0 {
-				first = got
-			}
-			if got != first {
-				t.Errorf("it differs from the first:\n%+v\n%+v", got, first)
-			}
-			fmt.Fprintf(table, "%s\t%.19s\t%.12s\t%d passed\t%d kinds\t%.0f\n", row.name, got.digest, got.sboms, strings.Count(got.verdicts, "=pass"),
-				strings.Count(got.attestations, ";")+1, took.Seconds())
-		})
-	}
-	if err := table.Flush(); err != nil {
-		t.Error(err)
-	}
-	t.Logf("one commit, each run after a prune of the engine's cache:\n%s", text.String())
-}
-
 // TestWrappersFail breaks a test of the sample: every wrapper fails, and publishes its report all the same. None of them signs or publishes for a pull
 // request.
 func TestWrappersFail(t *testing.T) {
@@ -533,4 +495,59 @@ func TestWrappersFail(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestEqualEverywhere runs one commit by hand and as every CI service does, each time with everything that the engine remembers thrown away, and
+// prints what came out. It is the last test: those after it would have to compile everything anew.
+func TestEqualEverywhere(t *testing.T) {
+	w := newWrappers(t, "sample")
+	// The race detector and golangci-lint take half of a cold run, and say nothing about the image.
+	settings := filepath.Join(w.source, "slipway.yaml")
+	text, err := os.ReadFile(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copyText(t, settings, strings.Replace(string(text), "test:\n", "lint: {tools: [gofmt, vet]}\ntest:\n  race: \"off\"\n", 1))
+	tool(t, "git", "-C", w.source, "-c", "user.name=Slipway", "-c", "user.email=e2e@slipway.dev", "commit", "--quiet", "--all", "--message", "Check less")
+	rows := []struct {
+		name string
+		how  func(*testing.T, string) run
+	}{
+		{"dagger call", w.byHand},
+		{"GitHub, under act", w.byGitHub},
+		{"GitLab, under gitlab-ci-local", w.byGitLab},
+		{"Jenkins, its Jenkinsfile by Groovy", w.byJenkins},
+		{"CircleCI, its steps", w.byCircleCI},
+		{"Azure, its steps", w.byAzure},
+		{"an engine elsewhere, by TLS", w.byRemote},
+	}
+	var printed bytes.Buffer
+	table := tabwriter.NewWriter(&printed, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "RUN\tDIGEST\tSBOMS\tSTAGES\tEVIDENCE\tSECONDS")
+	var first equal
+	for i, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			tool(t, "dagger", "core", "engine", "local-cache", "prune")
+			publish := fmt.Sprintf("%s/equal/%d/sample:e2e-%d", shared.registry, i, time.Now().UnixNano())
+			began := time.Now()
+			r := row.how(t, publish)
+			if r.report == "" {
+				t.Skip(r.log)
+			}
+			took := time.Since(began)
+			got := w.measure(t, r, publish)
+			if i == 0 {
+				first = got
+			}
+			if got != first {
+				t.Errorf("it differs from the first:\n%+v\n%+v", got, first)
+			}
+			fmt.Fprintf(table, "%s\t%.19s\t%.12s\t%d passed\t%d kinds\t%.0f\n", row.name, got.digest, got.sboms, strings.Count(got.verdicts, "=pass"),
+				strings.Count(got.attestations, ";")+1, took.Seconds())
+		})
+	}
+	if err := table.Flush(); err != nil {
+		t.Error(err)
+	}
+	t.Logf("one commit, each run after a prune of the engine's cache:\n%s", printed.String())
 }

@@ -35,8 +35,10 @@ type Inputs struct {
 	Version string
 	// SBOM is the sbom stage's directory.
 	SBOM string
-	// Results are directories of other stages by their names: scan, test and build are known, the rest become test results.
+	// Results are directories of other stages by their names: scan, lint, test and build are Slipway's own.
 	Results map[string]string
+	// Reports are directories with a result.json of other people's stages, by their names; they become test results.
+	Reports map[string]string
 	// Bases are the images that took part in the build, as NAME@sha256:HEX.
 	Bases []string
 	Now   time.Time
@@ -81,6 +83,11 @@ func Run(_ context.Context, in Inputs) (*result.Result, error) {
 			err = w.test(stage, in.Results[stage])
 		}
 		if err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(in.Reports)) {
+		if err := w.report(name, in.Reports[name]); err != nil {
 			return nil, err
 		}
 	}
@@ -203,6 +210,21 @@ func (w *writer) test(stage, dir string) error {
 		"tools":              r.Tools,
 		statement.VerdictKey: w.verdict(r),
 	})
+}
+
+// report states how somebody else's check of the image ended.
+func (w *writer) report(name, dir string) error {
+	if err := statement.CheckReportName(name); err != nil {
+		return err
+	}
+	r, err := result.Read(dir)
+	if err != nil {
+		return result.Inputf("report %s: %w", name, err)
+	}
+	if r.Stage != name {
+		return result.Inputf("report %s: its %s is the one of the stage %q", name, result.FileName, r.Stage)
+	}
+	return w.test(name, dir)
 }
 
 // source names the tree that was built.

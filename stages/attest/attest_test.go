@@ -197,3 +197,51 @@ func remove(t *testing.T, elem ...string) {
 		t.Fatal(err)
 	}
 }
+
+// A team's own report becomes a test result under its own name, and never under one of Slipway's.
+func TestReports(t *testing.T) {
+	good := &result.Result{Stage: "licences", Verdict: result.Pass, Summary: "all known"}
+	for name, tt := range map[string]struct {
+		as string
+		r  *result.Result
+		ok bool
+	}{
+		"good":           {"licences", good, true},
+		"another's name": {"audit", good, false},
+		"a stage's name": {"test", &result.Result{Stage: "test", Verdict: result.Pass, Summary: "fine"}, false},
+		"a path":         {"../x", good, false},
+		"no result":      {"licences", nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in, _ := inputs(t)
+			dir := t.TempDir()
+			if tt.r != nil {
+				if err := tt.r.Write(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			in.Reports = map[string]string{tt.as: dir}
+			_, err := Run(t.Context(), in)
+			if !tt.ok {
+				if !result.IsInput(err) {
+					t.Errorf("error = %v, want an input error", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := os.ReadFile(filepath.Join(in.Out, StatementsDir, tt.as+".json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := statement.Parse(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := s.Kind().String(); got != "report:licences" {
+				t.Errorf("it is about %s", got)
+			}
+		})
+	}
+}

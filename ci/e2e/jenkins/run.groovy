@@ -1,9 +1,9 @@
 // Runs a declarative Jenkinsfile without a Jenkins: Groovy's own compiler reads it, and `sh` is executed. It knows the words that ours uses, each only
 // where Jenkins allows it; any other one is an error, as a misspelt one is there. It is no Jenkins: plugins only look for their files here.
 //
-//   java -cp groovy-all.jar groovy.ui.GroovyMain run.groovy JENKINSFILE REPOSITORY WORK CREDENTIALS [CHANGE]
+//   java -cp groovy-all.jar groovy.ui.GroovyMain run.groovy JENKINSFILE REPOSITORY WORK CREDENTIALS [TAG]
 //
-// CREDENTIALS is a file of ID=VALUE lines (USER:PASSWORD for those with both, \n for the end of a line); CHANGE is a change request's number. WORK gets workspace, tmp and
+// CREDENTIALS is a file of ID=VALUE lines (USER:PASSWORD for those with both, \n for the end of a line); with TAG, that is what is built. WORK gets workspace, tmp and
 // archive. It ends with 0 for SUCCESS, 1 for FAILURE and 2 for a Jenkinsfile that is not valid.
 class Invalid extends RuntimeException { Invalid(String m) { super(m) } }
 class Failure extends RuntimeException { Failure(String m) { super(m) } }
@@ -30,7 +30,6 @@ class Words {
 class Job {
   File repository, workspace, tmp, archive
   Map env, credentials
-  String change
   boolean failed
   File dir
 
@@ -62,15 +61,8 @@ class Job {
 
   boolean when(Closure c) {
     def holds = []
-    block(c, [changeRequest: { -> holds << (change != null) }, environment: { Map m -> holds << (env[m.name] == m.value) },
-              anyOf: { Closure d -> holds << anyHolds(d) }, not: { Closure d -> holds << !when(d) }])
+    block(c, [buildingTag: { -> holds << env.containsKey('TAG_NAME') }, not: { Closure d -> holds << !when(d) }])
     holds.every()
-  }
-
-  boolean anyHolds(Closure c) {
-    def holds = false
-    block(c, [changeRequest: { -> holds |= change != null }, environment: { Map m -> holds |= env[m.name] == m.value }])
-    holds
   }
 
   Map steps() {
@@ -116,9 +108,10 @@ class Job {
 
 def (file, repository, work, secrets) = args.take(4).collect { new File(it).absoluteFile }
 def job = new Job(repository: repository, workspace: new File(work, 'workspace'), tmp: new File(work, 'tmp'), archive: new File(work, 'archive'),
-  change: args.size() > 4 ? args[4] : null, credentials: secrets.readLines().collectEntries { it.replace('\\n', '\n').split('=', 2) as List })
+  credentials: secrets.readLines().collectEntries { it.replace('\\n', '\n').split('=', 2) as List })
 job.tmp.mkdirs()
 job.env = [WORKSPACE: job.workspace.path, WORKSPACE_TMP: job.tmp.path, BUILD_NUMBER: '1', CI: 'true']
+if (args.size() > 4) job.env.TAG_NAME = args[4]
 try {
   new GroovyShell(new Binding(pipeline: job.&pipeline)).evaluate(file)
 } catch (Invalid | MissingMethodException | org.codehaus.groovy.control.CompilationFailedException e) {

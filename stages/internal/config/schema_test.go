@@ -40,7 +40,7 @@ func TestSchemaAgreesWithTheStruct(t *testing.T) {
 		}
 	}
 	names := strings.Join(statement.KindNames(), "|")
-	if got, want := at(&s, "verify.require").Items.Pattern, "^("+names+"|.*://.*)$"; got != want {
+	if got, want := at(&s, "verify.require").Items.Pattern, "^("+names+"|"+statement.ReportPrefix+"[a-z][a-z0-9-]{0,62}|.*://.*)$"; got != want {
 		t.Errorf("verify.require: pattern %q, want %q", got, want)
 	}
 	b, err := json.Marshal(Default())

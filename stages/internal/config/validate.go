@@ -228,8 +228,12 @@ func (c *checker) require(key string, list []string) {
 	evidence := statement.KindNames()
 	seen := map[string]bool{}
 	for i, s := range list {
-		if !slices.Contains(evidence, s) && !strings.Contains(s, "://") {
-			c.at(index(key, i), "unknown evidence %q: %s, or a predicate type's full URI", short(s), suggest(s, evidence))
+		if report, ok := strings.CutPrefix(s, statement.ReportPrefix); ok {
+			if err := statement.CheckReportName(report); err != nil {
+				c.at(index(key, i), "%v", err)
+			}
+		} else if !slices.Contains(evidence, s) && !strings.Contains(s, "://") {
+			c.at(index(key, i), "unknown evidence %q: %s, or %sNAME for a report of your own, or a predicate type's full URI", short(s), suggest(s, evidence), statement.ReportPrefix)
 		}
 		if seen[s] {
 			c.at(index(key, i), "%q is listed twice", short(s))

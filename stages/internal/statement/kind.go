@@ -3,6 +3,7 @@ package statement
 import (
 	"encoding/json"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -30,14 +31,40 @@ var kinds = map[string]Kind{
 // KindNames are the short names, sorted.
 func KindNames() []string { return slices.Sorted(maps.Keys(kinds)) }
 
+// ReportPrefix stands before the name of a team's own report, where evidence is named.
+const ReportPrefix = "report:"
+
+// reportName is what a report may be called: it becomes a file's name and a word in slipway.yaml.
+var reportName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
+
+// own are the stages whose results have a meaning of their own here.
+var own = []string{"build", "lint", "scan", "test"}
+
+// CheckReportName reports why a team's own report cannot be called name.
+func CheckReportName(name string) error {
+	switch {
+	case !reportName.MatchString(name):
+		return result.Inputf("a report named %q: a name has small letters, digits and dashes, begins with a letter, and is at most 63 long", name)
+	case slices.Contains(own, name):
+		return result.Inputf("a report named %q: that is the result of a stage of Slipway's own", name)
+	}
+	return nil
+}
+
 // ParseKind resolves a short name; the URI of a predicate type is its own.
 func ParseKind(name string) (Kind, error) {
 	if k, ok := kinds[name]; ok {
 		return k, nil
 	}
+	if report, ok := strings.CutPrefix(name, ReportPrefix); ok {
+		if err := CheckReportName(report); err != nil {
+			return Kind{}, err
+		}
+		return Kind{PredicateType: Test, Stage: report}, nil
+	}
 	if !strings.Contains(name, "://") {
-		return Kind{}, result.Inputf("unknown evidence %q: use a predicate type's URI or one of %s", name,
-			strings.Join(KindNames(), ", "))
+		return Kind{}, result.Inputf("unknown evidence %q: use one of %s, %sNAME for a report of your own, or a predicate type's URI", name,
+			strings.Join(KindNames(), ", "), ReportPrefix)
 	}
 	if name == Test {
 		return kinds["test"], nil
@@ -69,7 +96,7 @@ func (k Kind) String() string {
 		}
 	}
 	if k.Stage != "" {
-		return k.Stage
+		return ReportPrefix + k.Stage
 	}
 	return k.PredicateType
 }

@@ -40,18 +40,20 @@ func TestParse(t *testing.T) {
 
 func TestParseKind(t *testing.T) {
 	for name, want := range map[string]Kind{"scan": {PredicateType: Scan}, "test": {Test, "test"}, "lint": {Test, "lint"}, Test: {Test, "test"},
-		"https://example.com/x": {PredicateType: "https://example.com/x"}} {
+		"report:licences": {Test, "licences"}, "https://example.com/x": {PredicateType: "https://example.com/x"}} {
 		if got, err := ParseKind(name); err != nil || got != want {
 			t.Errorf("ParseKind(%q) = %v, %v; want %v", name, got, err, want)
 		}
 	}
-	if _, err := ParseKind("scann"); !result.IsInput(err) {
-		t.Errorf("unknown name: error = %v, want an input error", err)
+	for _, name := range []string{"scann", "report:", "report:test", "report:../x", "report:A"} {
+		if _, err := ParseKind(name); !result.IsInput(err) {
+			t.Errorf("%q: error = %v, want an input error", name, err)
+		}
 	}
 }
 
 func TestKind(t *testing.T) {
-	for predicate, want := range map[string]string{`{"stage":"lint"}`: "lint", `{"stage":"test"}`: "test", `{}`: "test", `[]`: "test", `{"stage":"fuzz"}`: "fuzz"} {
+	for predicate, want := range map[string]string{`{"stage":"lint"}`: "lint", `{"stage":"test"}`: "test", `{}`: "test", `[]`: "test", `{"stage":"fuzz"}`: "report:fuzz"} {
 		s := &Statement{PredicateType: Test, Predicate: []byte(predicate)}
 		if got := s.Kind().String(); got != want {
 			t.Errorf("%s is about %q, want %q", predicate, got, want)

@@ -16,7 +16,7 @@ import (
 func main() { os.Exit(result.Main(stage(), os.Args[1:], os.Stderr)) }
 
 func stage() result.Stage {
-	in := attest.Inputs{Results: map[string]string{}}
+	in := attest.Inputs{Results: map[string]string{}, Reports: map[string]string{}}
 	var planFile, now string
 	return result.Stage{
 		Name:  "attest",
@@ -31,14 +31,8 @@ func stage() result.Stage {
 				in.Bases = append(in.Bases, s)
 				return nil
 			})
-			fs.Func("result", "another stage's result, `STAGE=DIR`; may be repeated", func(s string) error {
-				stage, dir, ok := strings.Cut(s, "=")
-				if !ok {
-					return result.Inputf("want STAGE=DIR")
-				}
-				in.Results[stage] = dir
-				return nil
-			})
+			fs.Func("result", "another stage's result, `STAGE=DIR`; may be repeated", pairs(in.Results))
+			fs.Func("report", "somebody else's report about the image, `NAME=DIR` with a result.json; may be repeated", pairs(in.Reports))
 		},
 		Run: func(ctx context.Context, out string) (*result.Result, error) {
 			var err error
@@ -51,5 +45,20 @@ func stage() result.Stage {
 			in.Out = out
 			return attest.Run(ctx, in)
 		},
+	}
+}
+
+// pairs collects NAME=DIR.
+func pairs(into map[string]string) func(string) error {
+	return func(s string) error {
+		name, dir, ok := strings.Cut(s, "=")
+		if !ok {
+			return result.Inputf("want NAME=DIR")
+		}
+		if into[name] != "" {
+			return result.Inputf("%s is given twice", name)
+		}
+		into[name] = dir
+		return nil
 	}
 }
