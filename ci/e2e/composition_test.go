@@ -45,7 +45,7 @@ func TestComposition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	copyText(t, settings, string(text)+"\nenvironments:\n  production:\n    require: [spdx, scan, test, provenance, report:house-rules, report:size]\n")
+	copyText(t, settings, string(text)+"\nenvironments:\n  production:\n    repository: "+shared.registry+"/shop/sample\n    require: [spdx, scan, test, provenance, report:house-rules, report:size]\n")
 	tool(t, "git", "-C", source, "-c", "user.name=Slipway", "-c", "user.email=e2e@slipway.dev", "commit", "--quiet", "--all", "--message", "What production requires")
 
 	release := func(module, tag string, more ...string) []string {
