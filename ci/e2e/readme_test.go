@@ -10,7 +10,10 @@ import (
 	"time"
 )
 
-// TestReadme runs every command that the README shows, on a copy of the sample: only names of places are replaced. A command that this
+// pages are those whose commands are run.
+var pages = []string{"README.md", "ci/README.md", "stages/README.md"}
+
+// TestReadme runs every command that the documents show, on a copy of the sample: only names of places are replaced. A command that this
 // test does not know fails it, so that none is shown untried.
 func TestReadme(t *testing.T) {
 	source := folder("testdata", "sample")(t)
@@ -62,8 +65,10 @@ func TestReadme(t *testing.T) {
 				out = command(t, time.Minute, "ci/local/run", "status")
 			case strings.HasPrefix(line, "ci/local/run exec -- "):
 				out = command(t, time.Minute, "sh", "-c", strings.TrimPrefix(line, "ci/local/run exec -- "))
+			case strings.HasPrefix(line, "go test "):
+				out = command(t, 30*time.Minute, "sh", "-c", line)
 			case strings.HasPrefix(line, "dagger call "):
-				line = strings.NewReplacer("github.com/slipwayhq/slipway", shared.root, "--source .", "--source . --registry tcp://"+shared.registry,
+				line = strings.NewReplacer("COMMIT", strings.Repeat("a", 40), "github.com/slipwayhq/slipway", shared.root, "--source .", "--source . --registry tcp://"+shared.registry,
 					"ghcr.io/you", shared.registry+"/readme", "file:cosign.key", "file:"+shared.keys+"/cosign.key").Replace(line)
 				if strings.Contains(line, " pipeline") {
 					line += " --database " + shared.database
@@ -92,16 +97,19 @@ func TestReadme(t *testing.T) {
 // mayRefuse are the commands for which there may be nothing to do after the others, and what they say then.
 var mayRefuse = map[string]string{" abort": "there is nothing to abort", " resume": "there is nothing to go on with", " rollback": "there is no earlier release to go back to"}
 
-// readmeCommands are the lines of the README's shell blocks, without comments and with continued lines in one.
+// readmeCommands are the lines of the documents' shell blocks, without comments and with continued lines in one.
 func readmeCommands(t *testing.T) []string {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(shared.root, "README.md"))
-	if err != nil {
-		t.Fatal(err)
+	var data, commands []string
+	for _, name := range pages {
+		text, err := os.ReadFile(filepath.Join(shared.root, filepath.FromSlash(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data = append(data, string(text))
 	}
-	var commands []string
 	inside, rest := false, ""
-	for line := range strings.Lines(string(data)) {
+	for line := range strings.Lines(strings.Join(data, "\n")) {
 		line = strings.TrimSpace(line)
 		switch {
 		case strings.HasPrefix(line, "```"):
@@ -122,7 +130,7 @@ func readmeCommands(t *testing.T) []string {
 		}
 	}
 	if len(commands) < 5 {
-		t.Fatalf("the README shows %q only", commands)
+		t.Fatalf("the documents show %q only", commands)
 	}
 	return commands
 }

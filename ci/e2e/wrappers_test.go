@@ -27,7 +27,7 @@ type wrappers struct {
 	commit    string // of Slipway, as a wrapper names it
 	slipway   string // a clone with that commit
 	source    string // the repository that is built
-	toolbox   string // Slipway's programs as an image, so that a pruned cache does not cost compiling them
+	toolbox   string // Slipway's programs as an image; empty to compile them
 }
 
 // run is what one wrapper left.
@@ -40,21 +40,28 @@ type run struct {
 func newWrappers(t *testing.T, sample string) *wrappers {
 	t.Helper()
 	dir := t.TempDir()
-	w := &wrappers{emulators: filepath.Join(dir, "emulators"), slipway: filepath.Join(dir, "slipway"), source: folder("testdata", sample)(t)}
-	from := filepath.Join(shared.root, "ci", "e2e", "emulators")
-	tool(t, "env", "CGO_ENABLED=0", "go", "build", "-C", from, "-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", "-s -w", "-o", w.emulators+"/", "tool")
-	for _, name := range []string{"package.json", "package-lock.json"} {
-		copyFile(t, filepath.Join(from, name), filepath.Join(w.emulators, name))
+	w := &wrappers{emulators: filepath.Join(filepath.Dir(shared.tools), "emulators"), slipway: filepath.Join(dir, "slipway"), source: folder("testdata", sample)(t)}
+	if _, err := os.Stat(w.emulators); err != nil {
+		from := filepath.Join(shared.root, "ci", "e2e", "emulators")
+		tool(t, "env", "CGO_ENABLED=0", "go", "build", "-C", from, "-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", "-s -w", "-o", w.emulators+"/", "tool")
+		for _, name := range []string{"package.json", "package-lock.json"} {
+			copyFile(t, filepath.Join(from, name), filepath.Join(w.emulators, name))
+		}
+		tool(t, "npm", "ci", "--prefix", w.emulators, "--ignore-scripts", "--no-audit", "--no-fund", "--silent")
+		tool(t, filepath.Join(shared.python, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", "--requirement", filepath.Join(from, "requirements.txt"))
 	}
-	tool(t, "npm", "ci", "--prefix", w.emulators, "--ignore-scripts", "--no-audit", "--no-fund", "--silent")
-	tool(t, filepath.Join(shared.python, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", "--requirement", filepath.Join(from, "requirements.txt"))
 
 	// What is tested is the tree as it is, and a wrapper takes a commit.
 	tool(t, "git", "clone", "--quiet", "--no-hardlinks", shared.root, w.slipway)
 	tool(t, "sh", "-c", fmt.Sprintf("git -C %s ls-files -z | xargs -0 cp --parents -t %s", shared.root, w.slipway))
 	tool(t, "sh", "-c", fmt.Sprintf("cd %s && git add -A && git -c user.name=Slipway -c user.email=e2e@slipway.dev commit --quiet --allow-empty -m tree", w.slipway))
 	w.commit = tool(t, "git", "-C", w.slipway, "rev-parse", "HEAD")
+	return w
+}
 
+// withToolbox makes Slipway's programs an image, once, so that a pruned cache does not cost compiling them.
+func (w *wrappers) withToolbox(t *testing.T) *wrappers {
+	t.Helper()
 	w.toolbox = shared.registry + "/slipway/toolbox:e2e"
 	mustDagger(t, "toolbox", "publish", "--address", w.toolbox)
 	return w
@@ -470,7 +477,7 @@ func (w *wrappers) measure(t *testing.T, r run, publish string) equal {
 // TestWrappersFail breaks a test of the sample: every wrapper fails, and publishes its report all the same. None of them signs or publishes for a pull
 // request.
 func TestWrappersFail(t *testing.T) {
-	w := newWrappers(t, filepath.Join("broken", "failing-test"))
+	w := newWrappers(t, filepath.Join("broken", "failing-test")).withToolbox(t)
 	for name, how := range map[string]func(*testing.T, string) run{"GitHub": w.byGitHub, "GitLab": w.byGitLab, "Jenkins": w.byJenkins, "CircleCI": w.byCircleCI, "Azure": w.byAzure} {
 		t.Run(name, func(t *testing.T) {
 			for _, publish := range []string{shared.registry + "/equal/broken:e2e", ""} {
@@ -500,7 +507,7 @@ func TestWrappersFail(t *testing.T) {
 // TestEqualEverywhere runs one commit by hand and as every CI service does, each time with everything that the engine remembers thrown away, and
 // prints what came out. It is the last test: those after it would have to compile everything anew.
 func TestEqualEverywhere(t *testing.T) {
-	w := newWrappers(t, "sample")
+	w := newWrappers(t, "sample").withToolbox(t)
 	// The race detector and golangci-lint take half of a cold run, and say nothing about the image.
 	settings := filepath.Join(w.source, "slipway.yaml")
 	text, err := os.ReadFile(settings)
