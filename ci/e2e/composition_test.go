@@ -32,7 +32,7 @@ func gitServer(t *testing.T) (url, commit string) {
 		t.Skipf("no server on port 80, which needs root: %v", err)
 	}
 	backend := filepath.Join(tool(t, "git", "--exec-path"), "git-http-backend")
-	srv := &http.Server{Handler: &cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + filepath.Join(root, "served"), "GIT_HTTP_EXPORT_ALL=1"}}} //nolint:gosec // it serves this test
+	srv := &http.Server{Handler: &cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + filepath.Join(root, "served"), "GIT_HTTP_EXPORT_ALL=1"}}}
 	go func() { _ = srv.Serve(l) }()                                                                                                                       // it ends with the test
 	t.Cleanup(func() { _ = srv.Close() })
 	return "http://127.0.0.77/slipway.git", tool(t, "git", "-C", work, "rev-parse", "HEAD")
