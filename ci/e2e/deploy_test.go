@@ -164,6 +164,33 @@ func TestDeploy(t *testing.T) {
 	}
 	mustDagger(t, d.deploy()...) // again: nothing to do
 
+	t.Run("by the pipeline", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "report")
+		args := func(kubeconfig string) []string {
+			return slices.Concat(d.with, []string{"pipeline-report", "--publish", shared.registry + "/deploy/" + d.ns + ":v1", "--key", "file:" + shared.keys + "/cosign.key",
+				"--password", "env:E2E_PASSWORD", "--database", shared.database, "--move-tag", "--kubeconfig", "file:" + kubeconfig, "--cluster", d.service, "--namespace", d.ns,
+				"--by", "a runner", "files", "export", "--path", dir})
+		}
+		mustDagger(t, args(d.kubeconfig)...)
+		s := readJSON[summary](t, filepath.Join(dir, "summary.json"))
+		if last := s.Stages[len(s.Stages)-1]; s.Verdict != "pass" || last.Stage == "deploy" && last.Verdict != "pass" {
+			t.Errorf("it ends with %+v: %s", last, s.Verdict)
+		}
+		if rec := readJSON[record](t, filepath.Join(dir, "stages", "deploy", "record.json")); rec.By != "a runner" || rec.Digest != d.digest {
+			t.Errorf("the record says %+v", rec)
+		}
+		running(t)
+		// A kubeconfig without a cluster is wrong input, and the report says so.
+		nowhere := filepath.Join(t.TempDir(), "kubeconfig")
+		copyText(t, nowhere, "apiVersion: v1\nkind: Config\n")
+		mustDagger(t, args(nowhere)...)
+		if got := readJSON[struct {
+			ExitCode int `json:"exitCode"`
+		}](t, filepath.Join(dir, "summary.json")); got.ExitCode != 2 {
+			t.Errorf("an empty kubeconfig: exit code %d, want 2", got.ExitCode)
+		}
+	})
+
 	t.Run("never ready", func(t *testing.T) {
 		dir := manifests(t, sampleWith("readinessProbe: {httpGet: {path: /nowhere, port: 8080}, periodSeconds: 1}"))
 		refused(t, d.deploy("--manifests", dir, "--deadline", "20s"), "not done after 20s", "container-not-ready", "Readiness probe failed",
