@@ -133,6 +133,8 @@ func (a *Artifact) sbom(ctx context.Context) (*Report, error) {
 // Look for vulnerabilities, licences, secrets and misconfiguration; fails on findings above the threshold.
 //
 // Vulnerabilities and licences are those of what is shipped, by its SBOM; secrets and misconfiguration those of the source.
+//
+// +cache="2h"
 func (a *Artifact) Scan(
 	ctx context.Context,
 	// The vulnerability database as an OCI reference; mirrors may follow, tried in order.
@@ -152,6 +154,8 @@ func (a *Artifact) Scan(
 }
 
 // What scan found, also when it failed: SARIF, JSON and a table.
+//
+// +cache="2h"
 func (a *Artifact) ScanReport(
 	ctx context.Context,
 	// The vulnerability database as an OCI reference; mirrors may follow, tried in order.

@@ -8,12 +8,12 @@ export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 
 say() { printf '\n==> %s\n' "$*" >&2; }
 
-# own_engine reports whether the caller has a dagger CLI v0.19 or newer whose engine answers.
+# own_engine reports whether the caller has a dagger CLI v0.19.10 or newer whose engine answers.
 own_engine() {
   local version
   command -v dagger >/dev/null || return 1
-  version=$(dagger version 2>/dev/null | sed -n 's/^dagger v\([0-9]*\.[0-9]*\).*/\1/p')
-  [ -n "$version" ] && [ "$(printf '%s\n0.19\n' "$version" | sort -V | head -1)" = 0.19 ] || return 1
+  version=$(dagger version 2>/dev/null | sed -n 's/^[^0-9]*v\([0-9][0-9]*\.[0-9][0-9]*\.[0-9][0-9]*\).*/\1/p' | head -1)
+  [ -n "$version" ] && [ "$(printf '%s\n0.19.10\n' "$version" | sort -V | head -1)" = 0.19.10 ] || return 1
   timeout 120 dagger core version >/dev/null 2>&1
 }
 

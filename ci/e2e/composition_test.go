@@ -33,7 +33,7 @@ func gitServer(t *testing.T) (url, commit string) {
 	}
 	backend := filepath.Join(tool(t, "git", "--exec-path"), "git-http-backend")
 	srv := &http.Server{Handler: &cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + filepath.Join(root, "served"), "GIT_HTTP_EXPORT_ALL=1"}}}
-	go func() { _ = srv.Serve(l) }()                                                                                                                       // it ends with the test
+	go func() { _ = srv.Serve(l) }() // it ends with the test
 	t.Cleanup(func() { _ = srv.Close() })
 	return "http://127.0.0.77/slipway.git", tool(t, "git", "-C", work, "rev-parse", "HEAD")
 }
