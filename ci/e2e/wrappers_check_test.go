@@ -49,7 +49,7 @@ func TestWrappersAreClean(t *testing.T) {
 		{"actionlint", []string{filepath.Join(w.emulators, "actionlint"), "-no-color", "-shellcheck=", "-pyflakes=", "-ignore", `"\$/`}, workflows, [2]string{"inputs.publish", "inputs.publich"}},
 		{"GitHub's workflow schema", schema("vendor.github-workflows"), workflows, [2]string{"    runs-on: ${{", "    run-on: ${{"}},
 		{"GitHub's action schema", schema("vendor.github-actions"), []string{filepath.Join(w.slipway, "ci", "github", "action.yml")}, [2]string{"shell: bash", "shel: bash"}},
-		{"GitLab's schema", schema("vendor.gitlab-ci", "--data-transform", "gitlab-ci"), gitlab, [2]string{"when: always", "when: alwais"}},
+		{"GitLab's schema", schema("vendor.gitlab-ci", "--data-transform", "gitlab-ci"), gitlab, [2]string{"interruptible: false", "interruptible: maybe"}},
 		{"Azure's schema", schema("vendor.azure-pipelines", "--data-transform", "azure-pipelines", "--regex-variant", "nonunicode"),
 			[]string{filepath.Join(w.slipway, "ci", "azure", "slipway.yml"), steps}, [2]string{"displayName:", "displayNames:"}},
 		{"CircleCI's schema", schema("vendor.circle-ci"), []string{filepath.Join(w.slipway, "ci", "circleci", "config.yml")}, [2]string{"store_artifacts:\n          path:", "store_artifacts:\n          paths:"}},
