@@ -37,8 +37,12 @@ func (m *Shop) Release(
 	//
 	// +optional
 	forbidden []string,
+	// Slipway's programs as an image, to skip compiling them.
+	//
+	// +optional
+	toolbox *dagger.Container,
 ) (string, error) {
-	image := dag.Slipway(dagger.SlipwayOpts{Source: source, Registry: registry}).Build()
+	image := dag.Slipway(dagger.SlipwayOpts{Source: source, Registry: registry, Toolbox: toolbox}).Build()
 	if _, err := image.Scan(ctx, dagger.SlipwayArtifactScanOpts{Database: database}); err != nil {
 		return "", err
 	}
