@@ -111,6 +111,14 @@ func (w *wrappers) options() string { return "--registry tcp://" + shared.regist
 
 func (w *wrappers) url() string { return "file://" + w.slipway }
 
+// bait is where a pull request would publish to, if something let it.
+func bait(publish string) string {
+	if publish == "" {
+		return shared.registry + "/equal/bait:e2e"
+	}
+	return publish
+}
+
 const noCommit = "0000000000000000000000000000000000000000"
 
 // secret is the signing key's text.
@@ -182,7 +190,7 @@ jobs:
     permissions: {contents: read, security-events: write, packages: write, id-token: write}
     with: {publish: %q, database: %q, toolbox: %q, options: %q}
     secrets: {key: "${{ secrets.KEY }}", password: "${{ secrets.PASSWORD }}"}
-`, w.commit, publish, shared.database, w.toolbox, w.options())
+`, w.commit, bait(publish), shared.database, w.toolbox, w.options())
 	path := filepath.Join(dir, ".github", "workflows", "ci.yml")
 	copyText(t, path, user)
 	// The file is the repository's own from now on: a laptop has it too.
@@ -256,7 +264,7 @@ func (w *wrappers) byGitLab(t *testing.T, publish string) run {
     ref: %[1]s
     file: ci/gitlab/slipway.yml
     inputs: {commit: %[1]q, repository: %q, publish: %q, release-if: $CI_COMMIT_BRANCH, database: %q, toolbox: %q, options: %q, registry: ""}
-`, w.commit, w.url(), publish, shared.database, w.toolbox, w.options()))
+`, w.commit, w.url(), bait(publish), shared.database, w.toolbox, w.options()))
 	copyText(t, filepath.Join(dir, ".git", "info", "exclude"), ".gitlab-ci.yml\n.gitlab-ci-local\n")
 	job := "slipway-release"
 	args := []string{"-C", dir, filepath.Join(w.emulators, "node_modules", ".bin", "gitlab-ci-local"), "--force-shell-executor", "--shell-executor-no-image", "--no-shell-isolation",
@@ -275,7 +283,8 @@ func (w *wrappers) byJenkins(t *testing.T, publish string) run {
 	t.Helper()
 	dir := t.TempDir()
 	file, credentials, work := filepath.Join(dir, "Jenkinsfile"), filepath.Join(dir, "credentials"), filepath.Join(dir, "work")
-	repository, tag := splitTag(publish)
+	repository, _ := splitTag(bait(publish))
+	_, tag := splitTag(publish)
 	copyText(t, file, w.edited(t, "ci/jenkins/Jenkinsfile", "https://github.com/slipwayhq/slipway.git", w.url(), noCommit, w.commit,
 		"SLIPWAY_DATABASE = ''", "SLIPWAY_DATABASE = '"+shared.database+"'", "SLIPWAY_TOOLBOX = ''", "SLIPWAY_TOOLBOX = '"+w.toolbox+"'",
 		"SLIPWAY_OPTIONS = ''", "SLIPWAY_OPTIONS = '"+w.options()+"'", "RELEASE_TO = 'ghcr.io/you/app'", "RELEASE_TO = '"+repository+"'"))
@@ -499,6 +508,28 @@ func TestWrappersFail(t *testing.T) {
 						t.Errorf("%s ran", st.Stage)
 					}
 				}
+			}
+		})
+	}
+}
+
+// TestPullRequestPublishesNothing: although the wrapper says where to, and a key is there, a pull request or branch is only checked.
+func TestPullRequestPublishesNothing(t *testing.T) {
+	w := newWrappers(t, "sample").withToolbox(t)
+	for name, how := range map[string]func(*testing.T, string) run{"GitHub": w.byGitHub, "GitLab": w.byGitLab, "Jenkins": w.byJenkins} {
+		t.Run(name, func(t *testing.T) {
+			r := how(t, "")
+			if r.code != 0 {
+				t.Fatalf("exit code %d\n%s", r.code, r.log)
+			}
+			s := readJSON[summary](t, filepath.Join(r.report, "summary.json"))
+			for _, st := range s.Stages {
+				if slices.Contains([]string{"key", "attest", "sign", "publish", "promote", "deploy"}, st.Stage) && st.Summary != "no --publish" {
+					t.Errorf("%s: %s %s", st.Stage, st.Verdict, st.Summary)
+				}
+			}
+			if out := command(t, time.Minute, "crane", "digest", bait("")); out.code == 0 {
+				t.Errorf("%s was published", bait(""))
 			}
 		})
 	}
