@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -28,6 +29,22 @@ func (c *cluster) namespace() string {
 	return "slipway-" + hex.EncodeToString(sum[:3])
 }
 
+// shareNamespaces makes the folder what "ip netns" makes it, a shared mount of its own. Otherwise the first "ip netns add" after us would do that, and
+// cover what is mounted there with a copy: the namespace could not be removed any more.
+func shareNamespaces(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	share := func() error { return syscall.Mount("", dir, "none", syscall.MS_SHARED|syscall.MS_REC, "") }
+	if err := share(); !errors.Is(err, syscall.EINVAL) { // it is no mount yet
+		return err
+	}
+	if err := syscall.Mount(dir, dir, "none", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
+		return err
+	}
+	return share()
+}
+
 func (c *cluster) namespacePath() string { return filepath.Join("/run/netns", c.namespace()) }
 
 // createNetwork makes the node's network namespace: loopback, a bridge without ports for the node's own address, and the pods' bridge.
@@ -39,6 +56,9 @@ func (c *cluster) createNetwork() error {
 		return err
 	}
 	defer outside.Close()
+	if err := shareNamespaces(filepath.Dir(c.namespacePath())); err != nil {
+		return fmt.Errorf("sharing the folder of network namespaces: %w", err)
+	}
 	inside, err := netns.NewNamed(c.namespace()) // and this thread is in it
 	if err != nil {
 		return err
@@ -91,7 +111,11 @@ func (c *cluster) removeNetworkNamespace() error {
 	if _, err := os.Stat(c.namespacePath()); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	return netns.DeleteNamed(c.namespace())
+	// An interrupted one may have left the file without a mount.
+	if err := syscall.Unmount(c.namespacePath(), syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {
+		return err
+	}
+	return os.Remove(c.namespacePath())
 }
 
 // inNamespace calls do on a thread that is in a named network namespace.

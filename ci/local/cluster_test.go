@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -314,5 +315,35 @@ func TestClusterDownWithoutOne(t *testing.T) {
 	}
 	if err := c.down(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The folder of network namespaces is shared once: what "ip netns add" finds that way, it leaves alone.
+func TestShareNamespaces(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	dir := t.TempDir()
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	for range 2 {
+		if err := shareNamespaces(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, " "+dir+" ") {
+			found++
+			if !strings.Contains(line, "shared:") {
+				t.Errorf("it is not shared: %s", line)
+			}
+		}
+	}
+	if found != 1 {
+		t.Errorf("it is mounted %d times", found)
 	}
 }
