@@ -23,9 +23,7 @@ func gitServer(t *testing.T) (url, commit string) {
 	t.Helper()
 	root := t.TempDir()
 	work := filepath.Join(root, "work")
-	tool(t, "git", "clone", "--quiet", "--no-hardlinks", shared.root, work)
-	tool(t, "sh", "-c", fmt.Sprintf("git -C %s ls-files -z | xargs -0 cp --parents -t %s", shared.root, work))
-	tool(t, "sh", "-c", fmt.Sprintf("cd %s && git add -A && git -c user.name=Slipway -c user.email=e2e@slipway.dev commit --quiet --allow-empty -m tree", work))
+	commit = committedTree(t, work)
 	tool(t, "git", "clone", "--quiet", "--bare", work, filepath.Join(root, "served", "slipway.git"))
 	l, err := net.Listen("tcp", "127.0.0.77:80")
 	if err != nil {
@@ -35,7 +33,7 @@ func gitServer(t *testing.T) (url, commit string) {
 	srv := &http.Server{Handler: &cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + filepath.Join(root, "served"), "GIT_HTTP_EXPORT_ALL=1"}}}
 	go func() { _ = srv.Serve(l) }() // it ends with the test
 	t.Cleanup(func() { _ = srv.Close() })
-	return "http://127.0.0.77/slipway.git", tool(t, "git", "-C", work, "rev-parse", "HEAD")
+	return "http://127.0.0.77/slipway.git", commit
 }
 
 // TestComposition uses Slipway as another team's module does: its own check and report between scan and sign, and its own way to deploy.
@@ -58,8 +56,7 @@ func TestComposition(t *testing.T) {
 	toolbox := newWrappers(t, "sample").withToolbox(t).toolbox
 	t.Run("by path", func(t *testing.T) {
 		clone := filepath.Join(t.TempDir(), "slipway")
-		tool(t, "git", "clone", "--quiet", "--no-hardlinks", shared.root, clone)
-		tool(t, "sh", "-c", fmt.Sprintf("git -C %s ls-files -z | xargs -0 cp --parents -t %s", shared.root, clone))
+		committedTree(t, clone)
 		out := mustDagger(t, release(filepath.Join(clone, "testdata", "consumer"), "path")...)
 		digest := tool(t, "crane", "digest", shared.registry+"/shop/sample:path")
 		if want := "the house deploys " + shared.registry + "/shop/sample@" + digest; out != want {

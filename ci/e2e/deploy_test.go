@@ -173,7 +173,7 @@ func TestDeploy(t *testing.T) {
 		}
 		mustDagger(t, args(d.kubeconfig)...)
 		s := readJSON[summary](t, filepath.Join(dir, "summary.json"))
-		if last := s.Stages[len(s.Stages)-1]; s.Verdict != "pass" || last.Stage == "deploy" && last.Verdict != "pass" {
+		if last := s.Stages[len(s.Stages)-1]; s.Verdict != "pass" || last.Stage != "deploy" || last.Verdict != "pass" {
 			t.Errorf("it ends with %+v: %s", last, s.Verdict)
 		}
 		if rec := readJSON[record](t, filepath.Join(dir, "stages", "deploy", "record.json")); rec.By != "a runner" || rec.Digest != d.digest {

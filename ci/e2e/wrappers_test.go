@@ -51,12 +51,17 @@ func newWrappers(t *testing.T, sample string) *wrappers {
 		tool(t, filepath.Join(shared.python, "bin", "pip"), "install", "--quiet", "--disable-pip-version-check", "--requirement", filepath.Join(from, "requirements.txt"))
 	}
 
-	// What is tested is the tree as it is, and a wrapper takes a commit.
-	tool(t, "git", "clone", "--quiet", "--no-hardlinks", shared.root, w.slipway)
-	tool(t, "sh", "-c", fmt.Sprintf("git -C %s ls-files -z | xargs -0 cp --parents -t %s", shared.root, w.slipway))
-	tool(t, "sh", "-c", fmt.Sprintf("cd %s && git add -A && git -c user.name=Slipway -c user.email=e2e@slipway.dev commit --quiet --allow-empty -m tree", w.slipway))
-	w.commit = tool(t, "git", "-C", w.slipway, "rev-parse", "HEAD")
+	w.commit = committedTree(t, w.slipway)
 	return w
+}
+
+// committedTree makes a clone of Slipway with the tree as it is now, as a commit: that is what is tested, and what others name.
+func committedTree(t *testing.T, dir string) (commit string) {
+	t.Helper()
+	tool(t, "git", "clone", "--quiet", "--no-hardlinks", shared.root, dir)
+	tool(t, "sh", "-c", fmt.Sprintf("git -C %s ls-files -z | xargs -0 cp --parents -t %s", shared.root, dir))
+	tool(t, "sh", "-c", fmt.Sprintf("cd %s && git add -A && git -c user.name=Slipway -c user.email=e2e@slipway.dev commit --quiet --allow-empty -m tree", dir))
+	return tool(t, "git", "-C", dir, "rev-parse", "HEAD")
 }
 
 // withToolbox makes Slipway's programs an image, once, so that a pruned cache does not cost compiling them.
